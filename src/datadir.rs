@@ -1,0 +1,97 @@
+//! The data directory and its exclusive lock: one process, one directory.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// A data directory that this process alone may write. The lock lasts as long
+/// as the value does, and ends with the process however it ends.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// Why a data directory cannot be had.
+#[derive(Debug)]
+pub enum DataDirError {
+    /// Another process holds it.
+    InUse(PathBuf),
+    /// The file system refused.
+    Io(PathBuf, io::Error),
+}
+
+impl std::fmt::Display for DataDirError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::InUse(path) => write!(f, "data directory {} is in use by another process", path.display()),
+            Self::Io(path, error) => write!(f, "data directory {}: {error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for DataDirError {}
+
+impl DataDir {
+    /// Takes the directory, making it (mode 0700) if it is not there.
+    ///
+    /// # Errors
+    /// [`DataDirError::InUse`] when another process holds it.
+    pub fn lock(path: &Path) -> Result<Self, DataDirError> {
+        let io = |error| DataDirError::Io(path.to_owned(), error);
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path.join("lock"))
+            .map_err(io)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(DataDirError::InUse(path.to_owned())),
+            Err(error) => Err(io(error.into())),
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The trail's segments: `trail/`.
+    #[must_use]
+    pub fn trail(&self) -> PathBuf {
+        self.path.join("trail")
+    }
+
+    /// The register's store: `register.redb`.
+    #[must_use]
+    pub fn register(&self) -> PathBuf {
+        self.path.join("register.redb")
+    }
+
+    /// Keys and tokens: `access.redb`.
+    #[must_use]
+    pub fn access(&self) -> PathBuf {
+        self.path.join("access.redb")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_holder_is_refused_until_the_first_lets_go() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let first = DataDir::lock(dir.path()).expect("free");
+        assert!(matches!(DataDir::lock(dir.path()), Err(DataDirError::InUse(_))));
+        drop(first);
+        DataDir::lock(dir.path()).expect("free again");
+    }
+}

@@ -1,0 +1,64 @@
+//! A limit on everything, in one place; the relations between them are checked
+//! when the program is compiled.
+
+/// Numbers in a JSON batch, at the most.
+pub const BATCH_NUMBERS_MAX: usize = 1_000;
+/// Bytes of the body of a single verification.
+pub const SINGLE_BODY_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of the body of a JSON batch.
+pub const BATCH_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a body of the admin plane, imports apart.
+pub const ADMIN_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Lines of an NDJSON stream of verifications.
+pub const STREAM_LINES_MAX: u64 = 1_000_000;
+/// Bytes of one line of an NDJSON stream.
+pub const STREAM_LINE_BYTES_MAX: usize = 4 * 1024;
+/// Lines that a stream answers from one state of the register, under one record.
+pub const STREAM_CHUNK_LINES_MAX: usize = 4_096;
+/// Lines of one chunk of an import: all of them or none.
+pub const IMPORT_CHUNK_LINES: usize = 10_000;
+/// Characters of a caller's own reference.
+pub const REFERENCE_CHARS_MAX: usize = 64;
+/// Bytes those characters may take in UTF-8.
+pub const REFERENCE_BYTES_MAX: usize = REFERENCE_CHARS_MAX * 4;
+/// Characters of a caller's own request identifier.
+pub const REQUEST_ID_CHARS_MAX: usize = 64;
+/// Bytes of the name of an institution, a system or a registrant.
+pub const NAME_BYTES_MAX: usize = 200;
+/// Networks in the allow-list of one key.
+pub const ADDRESSES_PER_KEY_MAX: usize = 256;
+
+/// Events of the register that one answer lists.
+pub const EVENTS_PAGE_MAX: usize = 10_000;
+
+/// Bytes of one trail record: a full stream chunk in which every line has a
+/// moment and a reference of its own.
+pub const RECORD_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes of one group of records, written and synced together.
+pub const GROUP_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Bytes of records that wait for the trail's writer before new ones are refused
+/// as `overloaded`.
+pub const TRAIL_PENDING_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The smallest trail segment that may be configured.
+pub const SEGMENT_BYTES_MIN: u64 = 4 * 1024 * 1024;
+/// The largest trail segment that may be configured.
+pub const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Commands that wait for the register's writer before new ones are refused.
+pub const REGISTER_COMMANDS_PENDING_MAX: usize = 8_192;
+/// Commands that the register's writer puts into one transaction.
+pub const REGISTER_COMMANDS_PER_COMMIT_MAX: usize = 2_048;
+
+/// Buckets for failed authentication; addresses share them by a keyed hash, so
+/// that no flood of addresses grows memory.
+pub const AUTH_FAILURE_BUCKETS: u16 = 32_768;
+
+const _: () = {
+    assert!(BATCH_BODY_BYTES_MAX >= BATCH_NUMBERS_MAX * 16);
+    assert!(STREAM_CHUNK_LINES_MAX * (REFERENCE_BYTES_MAX + 64) < RECORD_BYTES_MAX);
+    assert!(RECORD_BYTES_MAX + 1024 <= GROUP_BYTES_MAX);
+    assert!(GROUP_BYTES_MAX <= TRAIL_PENDING_BYTES_MAX);
+    assert!(GROUP_BYTES_MAX as u64 + 64 * 1024 <= SEGMENT_BYTES_MIN);
+    assert!(SEGMENT_BYTES_MIN <= SEGMENT_BYTES_MAX);
+    assert!(REGISTER_COMMANDS_PER_COMMIT_MAX <= REGISTER_COMMANDS_PENDING_MAX);
+};

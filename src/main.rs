@@ -1,0 +1,2 @@
+//! The `peselgate` binary.
+fn main() {}
