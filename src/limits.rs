@@ -49,6 +49,21 @@ pub const REGISTER_COMMANDS_PENDING_MAX: usize = 8_192;
 /// Commands that the register's writer puts into one transaction.
 pub const REGISTER_COMMANDS_PER_COMMIT_MAX: usize = 2_048;
 
+/// API keys and admin tokens on record, deactivated ones included.
+pub const CREDENTIALS_MAX: usize = 1_000_000;
+/// Commands that wait for the writer of access before new ones are refused.
+pub const ACCESS_COMMANDS_PENDING_MAX: usize = 4_096;
+/// Commands that the writer of access puts into one transaction.
+pub const ACCESS_COMMANDS_PER_COMMIT_MAX: usize = 512;
+/// Characters of a caller's `Idempotency-Key`.
+pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
+/// Seconds for which an `Idempotency-Key` is remembered.
+pub const IDEMPOTENCY_SECONDS: i64 = 24 * 60 * 60;
+/// The highest rate of one key, in numbers a second.
+pub const KEY_PER_SECOND_MAX: u32 = 1_000_000_000;
+/// The largest daily budget of one key, in numbers.
+pub const KEY_PER_DAY_MAX: u64 = 1_000_000_000_000;
+
 /// Buckets for failed authentication; addresses share them by a keyed hash, so
 /// that no flood of addresses grows memory.
 pub const AUTH_FAILURE_BUCKETS: u16 = 32_768;
@@ -61,4 +76,5 @@ const _: () = {
     assert!(GROUP_BYTES_MAX as u64 + 64 * 1024 <= SEGMENT_BYTES_MIN);
     assert!(SEGMENT_BYTES_MIN <= SEGMENT_BYTES_MAX);
     assert!(REGISTER_COMMANDS_PER_COMMIT_MAX <= REGISTER_COMMANDS_PENDING_MAX);
+    assert!(ACCESS_COMMANDS_PER_COMMIT_MAX <= ACCESS_COMMANDS_PENDING_MAX);
 };

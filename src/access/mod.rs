@@ -1,1 +1,44 @@
-//! (room)
+//! Access: who holds which key, from where it may be used and what it may spend.
+//!
+//! - [`KeyRecord`] and [`TokenRecord`] are what is known of an API key and of an
+//!   admin token; neither holds a secret, only its SHA-256.
+//! - [`Directory`] is all of them as of one moment; a [`DirectoryReader`] loads
+//!   it for each request.
+//! - [`AccessWriter`] is the way to change it: one thread decides (pure), appends
+//!   (durable), applies (pure) and publishes (one swap); the caller's answer comes
+//!   after the swap, so the next request sees the change.
+//!
+//! Environments never mix: the store is marked with its own, and refuses to open
+//! for the other.
+
+mod addresses;
+pub(crate) mod backlog;
+mod decide;
+mod desk;
+mod directory;
+mod error;
+mod health;
+mod idempotency;
+mod key;
+mod key_limits;
+mod limiter;
+mod names;
+mod store;
+mod stored;
+mod table;
+pub(crate) mod time;
+mod token;
+mod writer;
+
+pub use addresses::{AllowList, AllowListError, NOT_PUBLIC, SpecialRange};
+pub use directory::{Directory, DirectoryReader};
+pub use error::AccessError;
+pub use idempotency::{BadIdempotencyKey, IdempotencyKey};
+pub use key::{KeyRecord, NewKey};
+pub use key_limits::{BadLimits, KeyLimits, LimitsView};
+pub use limiter::KeyLimiter;
+pub(crate) use limiter::{Charged, OverLimit};
+pub use names::{BadWord, ChannelName, Institution, Krs, Name, Regon, Teryt};
+pub use store::{OpenError, StoreError};
+pub use token::{NewToken, Role, Roles, TokenRecord};
+pub use writer::{AccessThread, AccessWriter, Issued, open};

@@ -1,1 +1,148 @@
-//! (room)
+//! The gate: who is this, may they, how often.
+//!
+//! ```text
+//! Peer -> identify -> Identity -> admit -> Permit
+//!                          \----- visit -> Visit      (sees its own things, verifies nothing)
+//! ```
+//!
+//! Each has private fields and one function that makes it. Every way of not
+//! getting one is a [`Denied`] with a name. The gate reads the directory of
+//! [`crate::access`] and takes no lock; all it writes is the key's own budget and,
+//! for a failed authentication, one bucket.
+
+mod admin;
+mod cache;
+mod credential;
+mod denied;
+mod failures;
+mod peer;
+mod permit;
+#[cfg(test)]
+mod speed_tests;
+#[cfg(test)]
+mod tests;
+
+use std::net::Ipv4Addr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+pub use admin::{AdminIdentity, Forbidden, Officer, authenticate_admin};
+pub use cache::IdentityCache;
+pub use denied::Denied;
+pub use failures::FailureLimits;
+pub use peer::Peer;
+pub use permit::{Identity, Pace, Permit, Visit};
+
+use crate::access::{DirectoryReader, KeyRecord};
+use crate::secret::Plane;
+use credential::OnRecord;
+use failures::FailureBuckets;
+
+/// The gate of the verification plane, shared by all its workers.
+pub struct Gate {
+    reader: DirectoryReader,
+    failures: FailureBuckets,
+}
+
+impl Gate {
+    /// A gate over this directory.
+    #[must_use]
+    pub fn new(reader: DirectoryReader, failures: FailureLimits) -> Self {
+        Self { reader, failures: FailureBuckets::new(failures) }
+    }
+
+    /// Finds out who presents this value of `authorization`.
+    ///
+    /// The directory is asked on every request, so a key deactivated a moment ago
+    /// is refused on a connection that is open. A credential that has proved
+    /// itself on this connection is compared with itself and not hashed again.
+    ///
+    /// # Errors
+    /// [`Denied::MissingCredential`], [`Denied::Malformed`] and
+    /// [`Denied::WrongEnvironment`], which need no secret;
+    /// [`Denied::Unauthenticated`] for an unknown id, a wrong secret and a
+    /// deactivated key alike; [`Denied::TooManyFailures`] instead of looking, when
+    /// the peer's address has had too many of those.
+    pub fn identify(
+        &self,
+        peer: &Peer,
+        authorization: Option<&[u8]>,
+        cache: &mut IdentityCache,
+    ) -> Result<Identity, Denied> {
+        let directory = self.reader.load();
+        let text = credential::bearer(authorization)?;
+        if let Some((id, proved)) = cache.recall(text) {
+            let key = directory.key(&id).filter(|key| key.is_active() && key.hash().matches(&proved));
+            if let Some(key) = key {
+                return Ok(Identity { key: Arc::clone(key) });
+            }
+            // Deactivated since: from here on it is as any other credential.
+            cache.forget();
+        }
+        let presented = credential::read(authorization, Plane::Verification, self.reader.environment())?;
+        let key = directory.key(&presented.id());
+        let now = self.reader.nanos();
+        if let Some(retry_after) = self.failures.exhausted_for(peer, now)
+            && !key.is_some_and(|key| trusted_here(key, peer))
+        {
+            return Err(Denied::TooManyFailures { retry_after });
+        }
+        let on_record = key.map(|key| OnRecord { hash: key.hash(), active: key.is_active() });
+        match (key, credential::prove(&presented, on_record)) {
+            (Some(key), Some(hash)) => {
+                cache.remember(text, key.id(), hash);
+                Ok(Identity { key: Arc::clone(key) })
+            }
+            _ => {
+                self.failures.charge(peer, now);
+                Err(Denied::Unauthenticated)
+            }
+        }
+    }
+
+    /// Lets an identity verify `cost` numbers: from an allowed address, within
+    /// the day's quota, within the rate.
+    ///
+    /// # Errors
+    /// [`Denied::AddressNotAllowed`], [`Denied::BatchLargerThanBurst`],
+    /// [`Denied::QuotaExceeded`], [`Denied::RateLimited`]; nothing is charged then.
+    pub fn admit(&self, peer: &Peer, identity: Identity, cost: NonZeroU32) -> Result<Permit, Denied> {
+        let (key, address) = from_allowed_address(peer, identity)?;
+        Permit::charge(key, address, cost)
+    }
+
+    /// Lets an identity see what belongs to its key, from an allowed address; it
+    /// costs nothing, so it is open to a key whose quota is spent, too.
+    ///
+    /// # Errors
+    /// [`Denied::AddressNotAllowed`].
+    pub fn visit(&self, peer: &Peer, identity: Identity) -> Result<Visit, Denied> {
+        let (key, address) = from_allowed_address(peer, identity)?;
+        Ok(Visit { key, address })
+    }
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gate").field("directory", &self.reader).finish_non_exhaustive()
+    }
+}
+
+fn from_allowed_address(peer: &Peer, identity: Identity) -> Result<(Arc<KeyRecord>, Ipv4Addr), Denied> {
+    let key = identity.key;
+    match peer.ipv4() {
+        Some(address) if key.addresses().contains(address) => {
+            key.limiter().came_from(address.into());
+            Ok((key, address))
+        }
+        _ => Err(Denied::AddressNotAllowed { address: *peer }),
+    }
+}
+
+/// Whether the key's last use came from this very address: then it is looked at
+/// even while the address has too many failures, since one misconfigured client
+/// of an intermediary must not lock out the thousand good ones behind the same
+/// address. A guesser gains nothing by it but the hashing of wrong secrets.
+fn trusted_here(key: &KeyRecord, peer: &Peer) -> bool {
+    peer.ipv4().is_some_and(|address| key.limiter().last_came_from(address.into()))
+}

@@ -1,0 +1,365 @@
+//! The allow-list of a key: public IPv4 networks its calls come from.
+//!
+//! An allow-list is judged for an environment when it is made, and keeps that
+//! judgement: one judged for test can't be given to a production key.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use crate::environment::Environment;
+use crate::limits::ADDRESSES_PER_KEY_MAX;
+
+/// The networks that may use a key: 1 to [`ADDRESSES_PER_KEY_MAX`] of them,
+/// never all of IPv4, in production never a range that is not public.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AllowList {
+    /// In the order they were written, host bits cleared, doubles dropped.
+    networks: Box<[Ipv4Net]>,
+    /// First and last address of each merged range, ascending: what `contains`
+    /// searches.
+    ranges: Box<[(u32, u32)]>,
+    judged_for: Environment,
+}
+
+/// Why an allow-list was refused; the caller's fault. `position` counts the
+/// networks as written, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AllowListError {
+    /// No network at all: the key could be used from nowhere.
+    Empty,
+    /// More networks than [`ADDRESSES_PER_KEY_MAX`].
+    TooMany,
+    /// Not an IPv4 address or network such as `203.0.113.0/24`.
+    NotANetwork {
+        /// Which one.
+        position: usize,
+    },
+    /// Together the networks are every address there is.
+    Everything,
+    /// The network overlaps a range that is not public; production refuses it.
+    NotPublic {
+        /// Which one.
+        position: usize,
+        /// The range it overlaps.
+        range: SpecialRange,
+    },
+}
+
+impl fmt::Display for AllowListError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("at least one IPv4 network is needed"),
+            Self::TooMany => write!(f, "at most {ADDRESSES_PER_KEY_MAX} IPv4 networks are taken"),
+            Self::NotANetwork { position } => {
+                write!(f, "addresses[{position}] is no IPv4 address or network such as 198.51.100.0/24")
+            }
+            Self::Everything => f.write_str("the whole of IPv4 is no allow-list"),
+            Self::NotPublic { position, range } => write!(
+                f,
+                "addresses[{position}] overlaps {} ({}), which is not public",
+                range.network, range.name
+            ),
+        }
+    }
+}
+
+impl std::error::Error for AllowListError {}
+
+/// A range of IPv4 that no institution can call from over the public network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpecialRange {
+    /// What it is for.
+    pub name: &'static str,
+    /// Its network.
+    pub network: Ipv4Net,
+}
+
+const fn special(name: &'static str, [a, b, c, d]: [u8; 4], prefix: u8) -> SpecialRange {
+    SpecialRange { name, network: Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix) }
+}
+
+/// The ranges that production refuses: the IANA registry of special-purpose
+/// IPv4 addresses (RFC 6890) as far as it is not globally reachable, multicast
+/// (RFC 5771) and the reserved class E (RFC 1112).
+pub const NOT_PUBLIC: [SpecialRange; 15] = [
+    special("this network", [0, 0, 0, 0], 8),
+    special("private use", [10, 0, 0, 0], 8),
+    special("shared address space of carrier-grade NAT", [100, 64, 0, 0], 10),
+    special("loopback", [127, 0, 0, 0], 8),
+    special("link local", [169, 254, 0, 0], 16),
+    special("private use", [172, 16, 0, 0], 12),
+    special("protocol assignments", [192, 0, 0, 0], 24),
+    special("documentation", [192, 0, 2, 0], 24),
+    special("former 6to4 relays", [192, 88, 99, 0], 24),
+    special("private use", [192, 168, 0, 0], 16),
+    special("benchmarks", [198, 18, 0, 0], 15),
+    special("documentation", [198, 51, 100, 0], 24),
+    special("documentation", [203, 0, 113, 0], 24),
+    special("multicast", [224, 0, 0, 0], 4),
+    special("reserved", [240, 0, 0, 0], 4),
+];
+
+impl AllowList {
+    /// Reads networks (`198.51.100.0/24`) and single addresses, and judges them
+    /// for the environment. Host bits are cleared: what is shown is what is
+    /// allowed.
+    ///
+    /// # Errors
+    /// The first rule broken, with the position of the network that broke it.
+    pub fn parse<S: AsRef<str>>(
+        texts: impl IntoIterator<Item = S>,
+        environment: Environment,
+    ) -> Result<Self, AllowListError> {
+        let mut networks: Vec<Ipv4Net> = Vec::new();
+        for (position, text) in texts.into_iter().enumerate() {
+            if position >= ADDRESSES_PER_KEY_MAX {
+                return Err(AllowListError::TooMany);
+            }
+            let network = parse_network(text.as_ref()).ok_or(AllowListError::NotANetwork { position })?;
+            if environment == Environment::Production
+                && let Some(range) = not_public(network)
+            {
+                return Err(AllowListError::NotPublic { position, range });
+            }
+            if !networks.contains(&network) {
+                networks.push(network);
+            }
+        }
+        let ranges = merge(&networks);
+        match ranges.as_slice() {
+            [] => Err(AllowListError::Empty),
+            [(0, u32::MAX)] => Err(AllowListError::Everything),
+            _ => Ok(Self { networks: networks.into(), ranges: ranges.into(), judged_for: environment }),
+        }
+    }
+
+    /// Whether a call may come from this address.
+    #[must_use]
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        let address = u32::from(address);
+        let after = self.ranges.partition_point(|&(first, _)| first <= address);
+        after > 0 && address <= self.ranges[after - 1].1
+    }
+
+    /// The networks in the order they were written.
+    pub fn networks(&self) -> impl ExactSizeIterator<Item = Ipv4Net> + '_ {
+        self.networks.iter().copied()
+    }
+
+    /// Whether the list may belong to a key of this environment: production
+    /// takes only what was judged by its rules.
+    #[must_use]
+    pub fn suits(&self, environment: Environment) -> bool {
+        self.judged_for == environment || environment == Environment::Test
+    }
+}
+
+impl fmt::Debug for AllowList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.networks.iter()).finish()
+    }
+}
+
+/// As a list of networks in CIDR notation, e.g. `["198.51.100.7/32"]`.
+impl serde::Serialize for AllowList {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.networks.iter().map(ToString::to_string))
+    }
+}
+
+fn parse_network(text: &str) -> Option<Ipv4Net> {
+    let (address, prefix) = text.split_once('/').unwrap_or((text, "32"));
+    // The standard parser takes no leading zeros in an address; a number with
+    // a sign or a zero before it is refused here for the same reason: two
+    // readers could take it for two networks.
+    let plain = prefix.bytes().all(|c| c.is_ascii_digit()) && (prefix.len() == 1 || !prefix.starts_with('0'));
+    if !plain {
+        return None;
+    }
+    Ipv4Net::new(address.parse().ok()?, prefix.parse().ok()?).ok().map(|network| network.trunc())
+}
+
+fn not_public(network: Ipv4Net) -> Option<SpecialRange> {
+    // Two networks overlap only if one holds the other.
+    NOT_PUBLIC.into_iter().find(|range| range.network.contains(&network) || network.contains(&range.network))
+}
+
+/// Ranges ascending, overlapping and adjacent ones joined.
+fn merge(networks: &[Ipv4Net]) -> Vec<(u32, u32)> {
+    let mut bounds: Vec<(u32, u32)> =
+        networks.iter().map(|network| (network.network().into(), network.broadcast().into())).collect();
+    bounds.sort_unstable();
+    let mut merged: Vec<(u32, u32)> = Vec::with_capacity(bounds.len());
+    for (first, last) in bounds {
+        match merged.last_mut() {
+            Some(before) if first <= before.1.saturating_add(1) => before.1 = before.1.max(last),
+            _ => merged.push((first, last)),
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn test_list(texts: &[&str]) -> Result<AllowList, AllowListError> {
+        AllowList::parse(texts, Environment::Test)
+    }
+
+    #[test]
+    fn networks_are_shown_as_they_are_allowed() {
+        let list =
+            test_list(&["127.0.0.0/8", "203.0.113.9/24", "198.51.100.7", "127.0.0.0/8"]).expect("good");
+        assert_eq!(
+            serde_json::to_string(&list).expect("serialises"),
+            r#"["127.0.0.0/8","203.0.113.0/24","198.51.100.7/32"]"#
+        );
+        assert_eq!(list.networks().len(), 3);
+    }
+
+    #[test]
+    fn what_is_no_network_is_refused_with_its_place() {
+        let bads = [
+            "",
+            "x",
+            "::1",
+            "::ffff:1.2.3.4",
+            "1.2.3",
+            "1.2.3.4/33",
+            "1.2.3.4/",
+            "1.2.3.4/+8",
+            "1.2.3.4/08",
+            "01.2.3.4",
+            "1.2.3.4 ",
+            "1.2.3.4/8/8",
+            "0x1.2.3.4",
+            "1.2.3.4/-1",
+        ];
+        for bad in bads {
+            let error = test_list(&["1.1.1.1", bad]);
+            assert_eq!(error, Err(AllowListError::NotANetwork { position: 1 }), "{bad}");
+        }
+        assert_eq!(test_list(&[]), Err(AllowListError::Empty));
+        let many: Vec<String> =
+            (0..=ADDRESSES_PER_KEY_MAX).map(|n| format!("1.0.{}.{}", n / 256, n % 256)).collect();
+        assert_eq!(AllowList::parse(&many, Environment::Test), Err(AllowListError::TooMany));
+        assert!(AllowList::parse(&many[1..], Environment::Test).is_ok());
+    }
+
+    #[test]
+    fn the_whole_of_ipv4_is_refused_however_it_is_written() {
+        for whole in [&["0.0.0.0/0"][..], &["9.9.9.9/0"], &["0.0.0.0/1", "128.0.0.0/1"]] {
+            assert_eq!(test_list(whole), Err(AllowListError::Everything));
+            assert!(AllowList::parse(whole, Environment::Production).is_err());
+        }
+    }
+
+    #[test]
+    fn production_takes_public_ranges_only() {
+        let refused = [
+            "0.0.0.0",
+            "0.1.2.3",
+            "10.0.0.0/8",
+            "10.200.0.1",
+            "8.0.0.0/6",
+            "100.64.0.0/10",
+            "100.127.255.255",
+            "100.0.0.0/8",
+            "127.0.0.1",
+            "169.254.1.1",
+            "172.16.0.1",
+            "172.31.255.255",
+            "172.0.0.0/8",
+            "192.0.0.8",
+            "192.0.2.1",
+            "192.88.99.1",
+            "192.168.0.0/16",
+            "192.168.1.1",
+            "198.18.0.1",
+            "198.19.255.255",
+            "198.51.100.1",
+            "203.0.113.255",
+            "203.0.112.0/23",
+            "224.0.0.1",
+            "239.1.1.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "128.0.0.0/1",
+        ];
+        for text in refused {
+            let judged = AllowList::parse([text], Environment::Production);
+            assert!(
+                matches!(judged, Err(AllowListError::NotPublic { position: 0, .. })),
+                "{text}: {judged:?}"
+            );
+            assert!(AllowList::parse([text], Environment::Test).is_ok(), "{text}");
+        }
+        let taken = [
+            "9.255.255.255",
+            "11.0.0.0",
+            "100.63.255.255",
+            "100.128.0.0",
+            "126.255.255.255",
+            "128.0.0.0",
+            "169.253.255.255",
+            "169.255.0.0",
+            "172.15.255.255",
+            "172.32.0.0",
+            "192.0.1.255",
+            "192.0.3.0",
+            "192.167.255.255",
+            "192.169.0.0",
+            "198.17.255.255",
+            "198.20.0.0",
+            "198.51.99.255",
+            "198.51.101.0",
+            "203.0.112.255",
+            "203.0.114.0/24",
+            "223.255.255.255",
+            "1.1.1.1",
+            "194.181.0.0/16",
+        ];
+        for text in taken {
+            assert!(AllowList::parse([text], Environment::Production).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_list_judged_for_test_does_not_suit_production() {
+        let judged_for_test = test_list(&["1.1.1.1"]).expect("good");
+        assert!(judged_for_test.suits(Environment::Test));
+        assert!(!judged_for_test.suits(Environment::Production));
+        let judged = AllowList::parse(["1.1.1.1"], Environment::Production).expect("good");
+        assert!(judged.suits(Environment::Production) && judged.suits(Environment::Test));
+    }
+
+    proptest! {
+        #[test]
+        fn the_look_up_agrees_with_a_scan_of_the_networks(
+            // Few bits, so that networks overlap, touch and nest.
+            networks in proptest::collection::vec((0u32..64, 26u8..=32), 1..24),
+            wide in proptest::collection::vec((any::<u32>(), 1u8..=32), 0..4),
+            anywhere in proptest::collection::vec(any::<u32>(), 16),
+        ) {
+            let texts: Vec<String> = networks
+                .iter()
+                .map(|&(host, prefix)| format!("{}/{prefix}", Ipv4Addr::from(host << 2 | 0x0A00_0000)))
+                .chain(wide.iter().map(|&(host, prefix)| format!("{}/{prefix}", Ipv4Addr::from(host))))
+                .collect();
+            let Ok(list) = AllowList::parse(&texts, Environment::Test) else { return Ok(()) };
+            let naive = |address: u32| {
+                networks.iter().map(|&(host, prefix)| (host << 2 | 0x0A00_0000, prefix)).chain(wide.clone()).any(
+                    |(host, prefix)| (host ^ address) >> (32 - u32::from(prefix)) == 0,
+                )
+            };
+            for address in (0x09FF_FFF0..0x0A00_0110).chain(anywhere).chain([0, u32::MAX]) {
+                prop_assert_eq!(list.contains(Ipv4Addr::from(address)), naive(address), "{:08x}", address);
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The directory: every key and token as of one moment, behind one swap.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+
+use super::key::KeyRecord;
+use super::table::Table;
+use super::time::LimiterTime;
+use super::token::TokenRecord;
+use crate::environment::Environment;
+use crate::secret::KeyId;
+
+/// Who holds what, as of one moment; never changes.
+#[derive(Debug, Clone, Default)]
+pub struct Directory {
+    pub(super) keys: Table<KeyRecord>,
+    pub(super) tokens: Table<TokenRecord>,
+}
+
+impl Directory {
+    /// The key of this id, deactivated ones included.
+    #[must_use]
+    pub fn key(&self, id: &KeyId) -> Option<&Arc<KeyRecord>> {
+        self.keys.get(id)
+    }
+
+    /// The token of this id, deactivated ones included.
+    #[must_use]
+    pub fn token(&self, id: &KeyId) -> Option<&Arc<TokenRecord>> {
+        self.tokens.get(id)
+    }
+
+    /// All keys, oldest first; for listings, it sorts them.
+    pub fn keys(&self) -> impl ExactSizeIterator<Item = &Arc<KeyRecord>> {
+        let mut keys: Vec<_> = self.keys.iter().collect();
+        keys.sort_unstable_by_key(|key| (key.created_at(), key.id()));
+        keys.into_iter()
+    }
+
+    /// All tokens, oldest first.
+    pub fn tokens(&self) -> impl ExactSizeIterator<Item = &Arc<TokenRecord>> {
+        let mut tokens: Vec<_> = self.tokens.iter().collect();
+        tokens.sort_unstable_by_key(|token| (token.created_at(), token.id()));
+        tokens.into_iter()
+    }
+
+    /// Keys on record, deactivated ones included.
+    #[must_use]
+    pub fn key_count(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Tokens on record, deactivated ones included.
+    #[must_use]
+    pub fn token_count(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// The keys whose limits refused something since the process started, with
+    /// how often: a metric with as many labels as keys were refused.
+    pub fn refusals(&self) -> impl Iterator<Item = (KeyId, u64)> {
+        self.keys.iter().map(|key| (key.id(), key.refused())).filter(|&(_, refused)| refused > 0)
+    }
+}
+
+/// Reads the directory; the only thing of access that the verification plane
+/// holds. Cloning it is cheap.
+#[derive(Clone)]
+pub struct DirectoryReader {
+    pub(super) current: Arc<ArcSwap<Directory>>,
+    pub(super) environment: Environment,
+    pub(super) time: Arc<LimiterTime>,
+}
+
+impl DirectoryReader {
+    /// The directory as of now. Load once for a request and don't hold the guard
+    /// over `.await`.
+    #[must_use]
+    pub fn load(&self) -> Guard<Arc<Directory>> {
+        self.current.load()
+    }
+
+    /// The environment whose keys these are.
+    #[must_use]
+    pub const fn environment(&self) -> Environment {
+        self.environment
+    }
+
+    /// Monotonic nanoseconds since the gateway started.
+    pub(crate) fn nanos(&self) -> u64 {
+        self.time.ticks.nanos()
+    }
+}
+
+impl std::fmt::Debug for DirectoryReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let directory = self.load();
+        f.debug_struct("DirectoryReader")
+            .field("environment", &self.environment)
+            .field("keys", &directory.key_count())
+            .field("tokens", &directory.token_count())
+            .finish()
+    }
+}

@@ -1,0 +1,100 @@
+//! The credential that proved itself on a connection, so that a keep-alive
+//! connection is not hashed for every request.
+
+use std::fmt;
+
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use crate::secret::{CredentialHash, KeyId};
+
+/// Eight-byte words that hold the text of a credential (78 bytes).
+const WORDS: usize = 10;
+
+/// One connection's memory of the last credential that proved itself on it: who
+/// it is, not what it may. Permission is asked of the directory on every request.
+/// The text is wiped when it is replaced or the connection ends.
+#[derive(Default)]
+pub struct IdentityCache {
+    proved: Option<Proved>,
+}
+
+struct Proved {
+    text: Text,
+    id: KeyId,
+    hash: CredentialHash,
+}
+
+/// A text in words, so that comparing it in constant time takes ten steps.
+struct Text {
+    words: Zeroizing<[u64; WORDS]>,
+    bytes: usize,
+}
+
+impl Text {
+    fn of(text: &[u8]) -> Option<Self> {
+        if text.len() > WORDS * 8 {
+            return None;
+        }
+        let mut words = Zeroizing::new([0u64; WORDS]);
+        for (word, chunk) in words.iter_mut().zip(text.chunks(8)) {
+            let mut bytes = [0u8; 8];
+            bytes[..chunk.len()].copy_from_slice(chunk);
+            *word = u64::from_le_bytes(bytes);
+        }
+        Some(Self { words, bytes: text.len() })
+    }
+
+    fn equals(&self, other: &Self) -> bool {
+        let differing = self.words.iter().zip(other.words.iter()).fold(0, |bits, (a, b)| bits | (a ^ b));
+        bool::from(differing.ct_eq(&0)) & (self.bytes == other.bytes)
+    }
+}
+
+impl IdentityCache {
+    /// The id and hash that this text proved before on this connection.
+    pub(super) fn recall(&self, text: &[u8]) -> Option<(KeyId, CredentialHash)> {
+        let proved = self.proved.as_ref()?;
+        proved.text.equals(&Text::of(text)?).then_some((proved.id, proved.hash))
+    }
+
+    pub(super) fn remember(&mut self, text: &[u8], id: KeyId, hash: CredentialHash) {
+        self.proved = Text::of(text).map(|text| Proved { text, id, hash });
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.proved = None;
+    }
+}
+
+impl fmt::Debug for IdentityCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IdentityCache({:?}, redacted)", self.proved.as_ref().map(|proved| proved.id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_very_text_is_recalled() {
+        let id = KeyId::parse(b"aaaaaaaaaa").expect("id");
+        let text = [b'k'; 78];
+        let mut cache = IdentityCache::default();
+        assert!(cache.recall(&text).is_none());
+        cache.remember(&text, id, CredentialHash::DUMMY);
+        assert_eq!(cache.recall(&text).map(|(id, _)| id), Some(id));
+        for at in 0..text.len() {
+            let mut other = text;
+            other[at] ^= 1;
+            assert!(cache.recall(&other).is_none(), "position {at}");
+        }
+        for other in [&text[..77], b"", &[b'k'; 79], &[b'k'; 200], &[&text[..], &[0]].concat()] {
+            assert!(cache.recall(other).is_none());
+        }
+        assert!(!format!("{cache:?}").contains("kkk"));
+        cache.remember(&[b'k'; 200], id, CredentialHash::DUMMY);
+        assert!(cache.recall(&[b'k'; 200]).is_none(), "nothing longer than a credential is kept");
+    }
+}

@@ -1,0 +1,119 @@
+//! Failed authentications, counted by address in a bounded number of buckets.
+
+use std::hash::{BuildHasher, RandomState};
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::peer::Peer;
+use crate::access::backlog::{Backlog, charge_backlog};
+use crate::limits::AUTH_FAILURE_BUCKETS;
+
+/// How many failed authentications an address may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FailureLimits {
+    /// Failures at once.
+    pub burst: NonZeroU32,
+    /// Failures a second that are forgiven.
+    pub per_second: NonZeroU32,
+}
+
+impl Default for FailureLimits {
+    /// 200 at once, 20 a second: a misconfigured client behind an intermediary
+    /// stays below it, a guesser does not.
+    fn default() -> Self {
+        const BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(199);
+        const PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(19);
+        Self { burst: BURST, per_second: PER_SECOND }
+    }
+}
+
+/// The buckets: a fixed array of atomics, so that no flood of addresses grows
+/// memory and no lock is taken. An address finds its bucket by a hash under a
+/// random key: nobody can aim at a neighbour's.
+pub(super) struct FailureBuckets {
+    arrivals: Box<[AtomicU64]>,
+    hasher: RandomState,
+    interval: Duration,
+    burst: NonZeroU32,
+}
+
+impl FailureBuckets {
+    pub(super) fn new(limits: FailureLimits) -> Self {
+        Self {
+            arrivals: (0..AUTH_FAILURE_BUCKETS).map(|_| AtomicU64::new(0)).collect(),
+            hasher: RandomState::new(),
+            // At least a nanosecond: a rate beyond it is no limit anyway.
+            interval: Duration::from_nanos((1_000_000_000 / u64::from(limits.per_second.get())).max(1)),
+            burst: limits.burst,
+        }
+    }
+
+    /// How long until a failure from this peer would be forgiven; `None` when
+    /// there is room for one now. Charges nothing.
+    pub(super) fn exhausted_for(&self, peer: &Peer, now: u64) -> Option<Duration> {
+        let backlog = self.bucket(peer).load(Ordering::Acquire).saturating_sub(now);
+        // Room for one more: GCRA's tolerance is the burst less one.
+        let tolerated = self.interval.as_nanos() as u64 * u64::from(self.burst.get() - 1);
+        let wait = backlog.saturating_sub(tolerated);
+        (wait > 0).then(|| Duration::from_nanos(wait))
+    }
+
+    /// Counts a failure.
+    pub(super) fn charge(&self, peer: &Peer, now: u64) {
+        let backlog = Backlog { arrival: self.bucket(peer), now };
+        // A failure beyond the last of the bucket leaves it as full as it is.
+        charge_backlog(backlog, self.interval, self.burst, NonZeroU32::MIN).ok();
+    }
+
+    fn bucket(&self, peer: &Peer) -> &AtomicU64 {
+        let hash = self.hasher.hash_one(peer.crowd());
+        &self.arrivals[(hash % u64::from(AUTH_FAILURE_BUCKETS)) as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(text: &str) -> Peer {
+        Peer::from_socket(text.parse().expect("socket"))
+    }
+
+    #[test]
+    fn a_bucket_holds_its_burst_and_refills() {
+        let limits = FailureLimits::default();
+        let buckets = FailureBuckets::new(limits);
+        let (guesser, second) = (peer("192.0.2.1:1"), 1_000_000_000u64);
+        for _ in 0..200 {
+            assert_eq!(buckets.exhausted_for(&guesser, second), None);
+            buckets.charge(&guesser, second);
+        }
+        assert_eq!(buckets.exhausted_for(&guesser, second), Some(Duration::from_millis(50)));
+        // Charging a full bucket makes nothing worse.
+        buckets.charge(&guesser, second);
+        assert_eq!(buckets.exhausted_for(&guesser, second), Some(Duration::from_millis(50)));
+        let mut forgiven = 0;
+        while buckets.exhausted_for(&guesser, 2 * second).is_none() {
+            buckets.charge(&guesser, 2 * second);
+            forgiven += 1;
+        }
+        assert_eq!(forgiven, 20);
+    }
+
+    #[test]
+    fn neighbours_have_buckets_of_their_own_and_a_network_of_ipv6_shares_one() {
+        let buckets =
+            FailureBuckets::new(FailureLimits { burst: NonZeroU32::MIN, per_second: NonZeroU32::MIN });
+        buckets.charge(&peer("192.0.2.1:1"), 1);
+        buckets.charge(&peer("[2001:db8::1]:1"), 1);
+        assert!(buckets.exhausted_for(&peer("192.0.2.1:99"), 1).is_some());
+        assert!(buckets.exhausted_for(&peer("[2001:db8::2]:1"), 1).is_some());
+        // Two of 32 768 buckets are taken; a hundred neighbours meet them with
+        // a probability of 0.6 %, and two of them practically never.
+        let hit = (2..102u32)
+            .filter(|n| buckets.exhausted_for(&peer(&format!("192.0.2.{n}:1")), 1).is_some())
+            .count();
+        assert!(hit <= 2, "{hit}");
+    }
+}

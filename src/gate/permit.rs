@@ -1,0 +1,169 @@
+//! What the gate hands out: an identity, a permit, a visit.
+
+use std::net::Ipv4Addr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::denied::Denied;
+use crate::access::{Charged, Institution, KeyRecord, LimitsView, OverLimit};
+use crate::secret::KeyId;
+
+/// Who is asking: the holder of an active key, proved for this request. Made by
+/// [`super::Gate::identify`] alone, used up by the decision what they may.
+#[derive(Debug)]
+pub struct Identity {
+    pub(super) key: Arc<KeyRecord>,
+}
+
+impl Identity {
+    /// The key's identifier.
+    #[must_use]
+    pub fn key_id(&self) -> KeyId {
+        self.key.id()
+    }
+}
+
+/// May see what belongs to its key, from an allowed address; may verify nothing.
+/// Made by [`super::Gate::visit`] alone.
+#[derive(Debug)]
+pub struct Visit {
+    pub(super) key: Arc<KeyRecord>,
+    pub(super) address: Ipv4Addr,
+}
+
+impl Visit {
+    /// The key's record.
+    #[must_use]
+    pub fn key(&self) -> &KeyRecord {
+        &self.key
+    }
+
+    /// The address the request came from, one of the key's allow-list.
+    #[must_use]
+    pub const fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// What is left of the key's limits.
+    #[must_use]
+    pub fn remaining(&self) -> LimitsView {
+        self.key.limits_view()
+    }
+}
+
+/// May verify as many numbers as it was charged for. Made by
+/// [`super::Gate::admit`] alone.
+///
+/// What was charged and not [spent](Self::spend) is given back when the permit is
+/// dropped: a refused request costs no quota.
+#[derive(Debug)]
+pub struct Permit {
+    key: Arc<KeyRecord>,
+    address: Ipv4Addr,
+    unspent: Option<Charged>,
+}
+
+/// What became of a charge that may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// The numbers are charged: go on.
+    Charged,
+    /// Nothing is charged; this long until it can be.
+    Wait(Duration),
+}
+
+impl Permit {
+    pub(super) fn charge(key: Arc<KeyRecord>, address: Ipv4Addr, cost: NonZeroU32) -> Result<Self, Denied> {
+        let charged = key.charge(cost).map_err(|over| denied(&key, over))?;
+        Ok(Self { key, address, unspent: Some(charged) })
+    }
+
+    /// The key's identifier.
+    #[must_use]
+    pub fn key_id(&self) -> KeyId {
+        self.key.id()
+    }
+
+    /// Whose key it is.
+    #[must_use]
+    pub fn institution(&self) -> &Institution {
+        self.key.institution()
+    }
+
+    /// The key's record.
+    #[must_use]
+    pub fn key(&self) -> &KeyRecord {
+        &self.key
+    }
+
+    /// The address the request came from, one of the key's allow-list.
+    #[must_use]
+    pub const fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// What is left of the key's limits, for the `RateLimit` fields.
+    #[must_use]
+    pub fn remaining(&self) -> LimitsView {
+        self.key.limits_view()
+    }
+
+    /// Charges `n` numbers more: a batch, once its body is read.
+    ///
+    /// # Errors
+    /// [`Denied::RateLimited`], [`Denied::QuotaExceeded`], or
+    /// [`Denied::BatchLargerThanBurst`] when this and what is not yet spent would
+    /// never pass together. Nothing more is charged then.
+    pub fn charge_more(&mut self, n: NonZeroU32) -> Result<(), Denied> {
+        let together = self.unspent.map_or(0, |unspent| unspent.numbers()) + u64::from(n.get());
+        if together > u64::from(self.key.limits().burst()) {
+            return Err(Denied::BatchLargerThanBurst { burst: self.key.limits().burst() });
+        }
+        let charged = self.key.charge(n).map_err(|over| denied(&self.key, over))?;
+        self.add(charged);
+        Ok(())
+    }
+
+    /// Charges `n` numbers more as soon as the rate allows it: the pace of a
+    /// stream, which waits where a request would be refused. Cut a stream into
+    /// chunks of at most the burst, and [spend](Self::spend) each before the next.
+    ///
+    /// # Errors
+    /// [`Denied::QuotaExceeded`] and [`Denied::BatchLargerThanBurst`].
+    pub fn charge_paced(&mut self, n: NonZeroU32) -> Result<Pace, Denied> {
+        match self.key.charge_paced(n) {
+            Ok(charged) => {
+                self.add(charged);
+                Ok(Pace::Charged)
+            }
+            Err(OverLimit::Rate { retry_after }) => Ok(Pace::Wait(retry_after)),
+            Err(over) => Err(denied(&self.key, over)),
+        }
+    }
+
+    /// The numbers charged so far are answered: they stay charged.
+    pub fn spend(&mut self) {
+        self.unspent = None;
+    }
+
+    fn add(&mut self, later: Charged) {
+        self.unspent = Some(self.unspent.map_or(later, |earlier| earlier.and_then(later)));
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(unspent) = self.unspent.take() {
+            self.key.refund(unspent);
+        }
+    }
+}
+
+fn denied(key: &KeyRecord, over: OverLimit) -> Denied {
+    match over {
+        OverLimit::LargerThanBurst => Denied::BatchLargerThanBurst { burst: key.limits().burst() },
+        OverLimit::Rate { retry_after } => Denied::RateLimited { retry_after },
+        OverLimit::Day { retry_after } => Denied::QuotaExceeded { retry_after },
+    }
+}
