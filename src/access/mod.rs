@@ -24,8 +24,14 @@ mod key_limits;
 mod limiter;
 mod names;
 mod store;
+#[cfg(test)]
+mod store_tests;
 mod stored;
 mod table;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 pub(crate) mod time;
 mod token;
 mod writer;

@@ -65,7 +65,8 @@ mod tests {
 
     #[test]
     fn a_bearer_is_one_scheme_one_space_one_credential() {
-        let cases: [(Option<&[u8]>, Result<&[u8], Denied>); 12] = [
+        type Read = Result<&'static [u8], Denied>;
+        let cases: [(Option<&[u8]>, Read); 12] = [
             (None, Err(Denied::MissingCredential)),
             (Some(b""), Err(Denied::MissingCredential)),
             (Some(b"Bearer"), Err(Denied::MissingCredential)),
