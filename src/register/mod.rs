@@ -1,1 +1,6 @@
-//! (room)
+//! The register.
+mod entry;
+mod event;
+mod law;
+mod snapshot;
+mod words;
