@@ -48,6 +48,14 @@ pub const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 pub const REGISTER_COMMANDS_PENDING_MAX: usize = 8_192;
 /// Commands that the register's writer puts into one transaction.
 pub const REGISTER_COMMANDS_PER_COMMIT_MAX: usize = 2_048;
+/// Chunks of imports that wait for the register's writer or are in its hands;
+/// the sender of the next one waits. They may all share one transaction.
+pub const IMPORT_CHUNKS_PENDING_MAX: usize = 16;
+/// Seconds for which the answer to an `Idempotency-Key` is remembered.
+pub const IDEMPOTENCY_SECONDS: u32 = 24 * 60 * 60;
+/// Remembered keys that one transaction forgets: more than it can remember, so
+/// that they never pile up.
+pub const IDEMPOTENCY_PURGE_MAX: usize = 2 * REGISTER_COMMANDS_PER_COMMIT_MAX;
 
 /// Buckets for failed authentication; addresses share them by a keyed hash, so
 /// that no flood of addresses grows memory.
@@ -61,4 +69,9 @@ const _: () = {
     assert!(GROUP_BYTES_MAX as u64 + 64 * 1024 <= SEGMENT_BYTES_MIN);
     assert!(SEGMENT_BYTES_MIN <= SEGMENT_BYTES_MAX);
     assert!(REGISTER_COMMANDS_PER_COMMIT_MAX <= REGISTER_COMMANDS_PENDING_MAX);
+    assert!(IMPORT_CHUNKS_PENDING_MAX <= REGISTER_COMMANDS_PER_COMMIT_MAX);
+    // The register's rows count the bytes of a name in one byte.
+    assert!(NAME_BYTES_MAX <= u8::MAX as usize);
+    // ... and the registrants of a row in two.
+    assert!(IMPORT_CHUNK_LINES <= u16::MAX as usize);
 };
