@@ -48,6 +48,14 @@ pub const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 pub const REGISTER_COMMANDS_PENDING_MAX: usize = 8_192;
 /// Commands that the register's writer puts into one transaction.
 pub const REGISTER_COMMANDS_PER_COMMIT_MAX: usize = 2_048;
+/// Chunks of imports that wait for the register's writer or are in its hands;
+/// the sender of the next one waits. They may all share one transaction.
+pub const IMPORT_CHUNKS_PENDING_MAX: usize = 16;
+/// Seconds for which the answer to an `Idempotency-Key` is remembered.
+pub const IDEMPOTENCY_SECONDS: u32 = 24 * 60 * 60;
+/// Remembered keys that one transaction forgets: more than it can remember, so
+/// that they never pile up.
+pub const IDEMPOTENCY_PURGE_MAX: usize = 2 * REGISTER_COMMANDS_PER_COMMIT_MAX;
 
 /// API keys and admin tokens on record, deactivated ones included.
 pub const CREDENTIALS_MAX: usize = 1_000_000;
@@ -57,8 +65,6 @@ pub const ACCESS_COMMANDS_PENDING_MAX: usize = 4_096;
 pub const ACCESS_COMMANDS_PER_COMMIT_MAX: usize = 512;
 /// Characters of a caller's `Idempotency-Key`.
 pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
-/// Seconds for which an `Idempotency-Key` is remembered.
-pub const IDEMPOTENCY_SECONDS: i64 = 24 * 60 * 60;
 /// The highest rate of one key, in numbers a second.
 pub const KEY_PER_SECOND_MAX: u32 = 1_000_000_000;
 /// The largest daily budget of one key, in numbers.
@@ -77,4 +83,9 @@ const _: () = {
     assert!(SEGMENT_BYTES_MIN <= SEGMENT_BYTES_MAX);
     assert!(REGISTER_COMMANDS_PER_COMMIT_MAX <= REGISTER_COMMANDS_PENDING_MAX);
     assert!(ACCESS_COMMANDS_PER_COMMIT_MAX <= ACCESS_COMMANDS_PENDING_MAX);
+    assert!(IMPORT_CHUNKS_PENDING_MAX <= REGISTER_COMMANDS_PER_COMMIT_MAX);
+    // The register's rows count the bytes of a name in one byte.
+    assert!(NAME_BYTES_MAX <= u8::MAX as usize);
+    // ... and the registrants of a row in two.
+    assert!(IMPORT_CHUNK_LINES <= u16::MAX as usize);
 };

@@ -277,7 +277,7 @@ fn forget(writing: &WriteTransaction, now: Moment) -> Result<(), StoreError> {
         }) else {
             return Ok(());
         };
-        if now.unix_seconds() - at < IDEMPOTENCY_SECONDS {
+        if now.unix_seconds() - at < i64::from(IDEMPOTENCY_SECONDS) {
             return Ok(());
         }
         by_time.remove((at, &digest)).map_err(failed)?;

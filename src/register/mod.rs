@@ -1,1 +1,97 @@
-//! (room)
+//! The register of reserved PESEL numbers: the law, the set in memory, the
+//! store, and the single writer.
+//!
+//! A change goes [`law`] (decide, pure) -> `store` (append, durable) ->
+//! [`snapshot`] (apply, pure) -> `current` (publish, one atomic swap), and its
+//! answer leaves after the publish: the next verification sees it. A [`Reader`]
+//! loads one [`Snapshot`] and answers everything that belongs together from it;
+//! it waits for nobody. A [`Commander`] takes commands to the writer, of which
+//! there is one.
+//!
+//! In reading order: `words` (the vocabulary), `event` and `entry` (what
+//! happened, and the state that follows), [`law`], [`snapshot`], `current`,
+//! `store`, `reader`, `command`, [`bulk`].
+//!
+//! The room knows neither HTTP nor who asks. A schedule of re-reservations
+//! (art. 23d(3)) will be another sender into the writer's queue: the law lets a
+//! temporary withdrawal pass, events and entries keep its moment, and until
+//! the schedule runs the writer answers [`CommandError::NotYet`].
+
+mod words;
+
+mod event;
+
+mod entry;
+
+pub mod law;
+
+pub mod snapshot;
+
+mod current;
+
+mod store;
+
+mod reader;
+
+mod command;
+
+pub mod bulk;
+
+use std::path::PathBuf;
+
+pub use bulk::bulk_load;
+pub use command::{
+    CommandError, Commander, Health, ImportLine, ImportOutcome, LineReason, LineRefusal, Outcome, Submission,
+    WriterThread,
+};
+pub use entry::{AsOf, Entry, State};
+pub use event::{ChainHash, Event, EventId, Filing, StoredEvent};
+pub use law::{Change, Command, Refusal};
+pub use reader::{EntryHistory, Reader};
+pub use snapshot::Snapshot;
+pub use store::{ChainReport, Damage, Idempotency, OpenError, StoreError};
+pub use words::{
+    Applicant, Channel, DocumentSeen, EventKind, NotARegistrant, Obstacle, OutsideOfStamps, Registrant,
+    Sequence, Stamp,
+};
+
+use crate::clock::Clock;
+use command::Writer;
+use current::Publisher;
+use store::{Opener, Store, file_opener};
+
+/// Where the register lies and how much of it redb may keep in memory.
+#[derive(Debug, Clone)]
+pub struct RegisterConfig {
+    /// The file.
+    pub path: PathBuf,
+    /// Bytes of redb's cache. It counts as resident memory and serves only the
+    /// writer and questions about the past: keep it small.
+    pub cache_bytes: usize,
+}
+
+impl RegisterConfig {
+    /// The cache where nothing else is said: 32 MiB.
+    pub const CACHE_BYTES_DEFAULT: usize = 32 * 1024 * 1024;
+}
+
+/// Opens the register, making it if it is not there, and starts its writer.
+/// Returns when the snapshot is built.
+///
+/// # Errors
+/// When the file cannot be read or its content does not hold together: it says
+/// where.
+pub fn open(config: &RegisterConfig, clock: Clock) -> Result<(Reader, Commander, WriterThread), OpenError> {
+    open_with(file_opener(config.path.clone(), config.cache_bytes), clock)
+}
+
+fn open_with(opener: Opener, clock: Clock) -> Result<(Reader, Commander, WriterThread), OpenError> {
+    let (store, head, snapshot) = Store::open(opener, clock.now())?;
+    let publisher = Publisher::new(snapshot);
+    let reader = Reader::new(publisher.current(), store.handle());
+    let (commander, thread) = Writer::start(store, head, publisher, clock)?;
+    Ok((reader, commander, thread))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! Appending events within one transaction: all of them or none.
+
+use redb::{Table, WriteTransaction};
+use roaring::RoaringBitmap;
+
+use super::super::entry::State;
+use super::super::event::{Event, StoredEvent};
+use super::super::snapshot::{Changed, Snapshot};
+use super::super::words::{Sequence, Stamp};
+use super::error::StoreError;
+use super::history::Record;
+use super::idempotency::{Idempotency, Memory, Remembered};
+use super::row::RowBuilder;
+use super::{
+    BATCHES, BATCHES_TABLE, HEAD_KEY, HISTORY_TABLE, Head, SETTINGS_TABLE, damage, read_record, row_with,
+};
+use crate::pesel::Ordinal;
+
+/// What is being appended. It sees its own changes, nobody else does.
+pub(in super::super) struct Appending<'txn, 'base> {
+    txn: &'txn WriteTransaction,
+    batches: Table<'txn, u64, &'static [u8]>,
+    history: Table<'txn, u32, &'static [u8]>,
+    memory: Memory<'txn>,
+    head: Head,
+    row: RowBuilder,
+    /// The snapshot as of the last commit: who is absent there and untouched
+    /// here has no history to be read.
+    base: &'base Snapshot,
+    touched: RoaringBitmap,
+    changes: Vec<Changed>,
+    buffer: Vec<u8>,
+}
+
+/// What was appended.
+pub(in super::super) struct Appended {
+    pub(in super::super) head: Head,
+    pub(in super::super) changes: Vec<Changed>,
+}
+
+impl<'txn, 'base> Appending<'txn, 'base> {
+    pub(in super::super) fn begin(
+        txn: &'txn WriteTransaction,
+        head: Head,
+        base: &'base Snapshot,
+    ) -> Result<Self, StoreError> {
+        Ok(Self {
+            txn,
+            batches: txn.open_table(BATCHES_TABLE)?,
+            history: txn.open_table(HISTORY_TABLE)?,
+            memory: Memory::open(txn)?,
+            head,
+            row: RowBuilder::after(head.sequence, head.hash),
+            base,
+            touched: RoaringBitmap::new(),
+            changes: Vec::new(),
+            buffer: Vec::new(),
+        })
+    }
+
+    /// The history of a number, this transaction's events included.
+    pub(in super::super) fn record(&self, ordinal: Ordinal) -> Result<Record, StoreError> {
+        let unknown = self.base.state(ordinal) == State::Absent && !self.touched.contains(ordinal.value());
+        if unknown { Ok(Record::absent(ordinal)) } else { read_record(&self.history, ordinal) }
+    }
+
+    /// Writes an event into the order of all events. Its number's history is
+    /// another step, so that an import may write that in the order of numbers.
+    pub(in super::super) fn log(&mut self, event: &Event) -> Result<Sequence, StoreError> {
+        let sequence = self.row.push(event);
+        self.head.as_of = event.at.moment();
+        if self.row.is_full() {
+            self.close_row()?;
+        }
+        Ok(sequence)
+    }
+
+    /// The last event so far.
+    pub(in super::super) const fn sequence(&self) -> Sequence {
+        self.row.sequence()
+    }
+
+    /// Writes the history of a number after its record was continued.
+    pub(in super::super) fn put(&mut self, record: &Record) -> Result<(), StoreError> {
+        let (before, after) = (record.before().state(), record.entry().state());
+        self.head.entries += u64::from(before == State::Absent);
+        self.head.reserved += u64::from(after.is_reserved());
+        self.head.reserved -= u64::from(before.is_reserved());
+        record.encode(&mut self.buffer);
+        self.history.insert(record.ordinal().value(), self.buffer.as_slice())?;
+        self.touched.insert(record.ordinal().value());
+        self.changes.push((record.ordinal(), *record.entry()));
+        Ok(())
+    }
+
+    /// Logs an event and writes its number's history.
+    pub(in super::super) fn append(
+        &mut self,
+        mut record: Record,
+        event: Event,
+    ) -> Result<StoredEvent, StoreError> {
+        let sequence = self.log(&event)?;
+        record.push(sequence, &event);
+        self.put(&record)?;
+        Ok(StoredEvent { sequence, hash: self.row.hash(), event })
+    }
+
+    pub(in super::super) fn recall(
+        &self,
+        request: &Idempotency,
+        now: Stamp,
+    ) -> Result<Remembered, StoreError> {
+        self.memory.recall(request, now)
+    }
+
+    pub(in super::super) fn remember(
+        &mut self,
+        request: &Idempotency,
+        sequence: Sequence,
+        now: Stamp,
+    ) -> Result<(), StoreError> {
+        self.memory.remember(request, sequence, now)
+    }
+
+    /// An event of an earlier commit.
+    pub(in super::super) fn event(&self, sequence: Sequence) -> Result<StoredEvent, StoreError> {
+        let row = row_with(&self.batches, sequence)?;
+        let found = row.into_iter().find(|event| event.sequence == sequence);
+        Ok(found.ok_or_else(|| damage(BATCHES, Some(sequence), "a remembered event is not there"))?)
+    }
+
+    /// Has anything been appended?
+    pub(in super::super) fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Writes what is left to write; the commit is the caller's.
+    pub(in super::super) fn finish(mut self, now: Stamp) -> Result<Appended, StoreError> {
+        self.close_row()?;
+        self.memory.forget(now)?;
+        self.head.sequence = self.row.sequence();
+        self.head.hash = self.row.hash();
+        self.txn.open_table(SETTINGS_TABLE)?.insert(HEAD_KEY, self.head.encode().as_slice())?;
+        Ok(Appended { head: self.head, changes: self.changes })
+    }
+
+    fn close_row(&mut self) -> Result<(), StoreError> {
+        if !self.row.is_empty() {
+            self.batches.insert(self.row.sequence().value(), self.row.encode().as_slice())?;
+            self.row.restart();
+        }
+        Ok(())
+    }
+}

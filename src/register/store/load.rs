@@ -1,0 +1,218 @@
+//! Opening the file: making it, checking it, building the snapshot from it, and
+//! opening it again after a failure.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
+
+use super::super::entry::Entry;
+use super::super::snapshot::{Builder, Changed, Snapshot, SnapshotHead};
+use super::super::words::Sequence;
+use super::error::{OpenError, StoreError};
+use super::history::fold;
+use super::idempotency::{EXPIRY_TABLE, IDEMPOTENCY_TABLE};
+use super::row::Row;
+use super::{
+    BATCHES, BATCHES_TABLE, CREATED_KEY, FORMAT, FORMAT_KEY, HEAD_KEY, HISTORY, HISTORY_TABLE, Head,
+    SETTINGS, SETTINGS_TABLE, StoreHandle, damage, read_head, read_record,
+};
+use crate::clock::Moment;
+use crate::pesel::Ordinal;
+
+/// May the file be made?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum OpenMode {
+    /// At the first opening.
+    CreateIfMissing,
+    /// After a failure: a missing file would be a lost register.
+    Existing,
+}
+
+/// Opens the database; a test gives one whose disk fails.
+pub(in super::super) type Opener = Box<dyn Fn(OpenMode) -> Result<Database, StoreError> + Send>;
+
+/// Opens the database in a file, made with mode 0600.
+pub(in super::super) fn file_opener(path: PathBuf, cache_bytes: usize) -> Opener {
+    Box::new(move |mode| {
+        let mut builder = Database::builder();
+        builder.set_cache_size(cache_bytes);
+        if mode == OpenMode::CreateIfMissing && !path.exists() {
+            OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path)?;
+            // The file's name must be as durable as what will be in it.
+            let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            std::fs::File::open(directory.unwrap_or(std::path::Path::new(".")))?.sync_all()?;
+        }
+        let opened = match mode {
+            OpenMode::CreateIfMissing => builder.create(&path),
+            OpenMode::Existing => builder.open(&path),
+        };
+        Ok(opened?)
+    })
+}
+
+/// The writing side of the store. There is one.
+pub(in super::super) struct Store {
+    opener: Opener,
+    handle: StoreHandle,
+    /// A failed database that a reader still holds; the file is locked until it
+    /// lets go.
+    failed: Option<Arc<Database>>,
+}
+
+impl Store {
+    /// Opens the store, making it if it is not there, and builds the snapshot.
+    pub(in super::super) fn open(opener: Opener, now: Moment) -> Result<(Self, Head, Snapshot), OpenError> {
+        let (database, head, snapshot) = guarded(|| {
+            let database = opener(OpenMode::CreateIfMissing)?;
+            if database.begin_read()?.list_tables()?.next().is_none() {
+                initialise(&database, now)?;
+            }
+            let txn = database.begin_read()?;
+            let head = check(&txn)?;
+            let snapshot = build_snapshot(&txn, &head)?;
+            drop(txn);
+            Ok((database, head, snapshot))
+        })?;
+        let database = Arc::new(ArcSwapOption::from_pointee(database));
+        Ok((Self { opener, handle: StoreHandle { database }, failed: None }, head, snapshot))
+    }
+
+    /// The reading side.
+    pub(in super::super) fn handle(&self) -> StoreHandle {
+        self.handle.clone()
+    }
+
+    /// Begins a transaction whose commit is durable, and cheap to recover from.
+    pub(in super::super) fn begin(&self) -> Result<WriteTransaction, StoreError> {
+        let database = self.handle.database.load_full().ok_or(StoreError::Closed)?;
+        let mut txn = database.begin_write()?;
+        txn.set_quick_repair(true);
+        Ok(txn)
+    }
+
+    /// Closes the file after a failure and opens it again. Returns where it
+    /// stands, and the entries changed by events after `since` that turned out
+    /// to be durable although their commit failed.
+    pub(in super::super) fn reopen(&mut self, since: Sequence) -> Result<(Head, Vec<Changed>), StoreError> {
+        if let Some(database) = self.handle.database.swap(None).or_else(|| self.failed.take()) {
+            match Arc::try_unwrap(database) {
+                // Its own error is known already.
+                Ok(database) => drop(guarded(|| Ok(database.close()?))),
+                Err(held) => {
+                    self.failed = Some(held);
+                    return Err(StoreError::Closed);
+                }
+            }
+        }
+        let reopened = guarded(|| {
+            let database = (self.opener)(OpenMode::Existing)?;
+            let txn = database.begin_read()?;
+            let head = check(&txn)?;
+            let changes = changes_since(&txn, since)?;
+            drop(txn);
+            Ok((database, head, changes))
+        });
+        let (database, head, changes) = reopened.map_err(|error| match error {
+            OpenError::Store(error) => error,
+            _ => damage(SETTINGS, None, "the format has changed").into(),
+        })?;
+        if head.sequence < since {
+            return Err(damage(BATCHES, Some(since), "events that were durable are gone").into());
+        }
+        self.handle.database.store(Some(Arc::new(database)));
+        Ok((head, changes))
+    }
+}
+
+/// redb may panic on a file that was altered behind its back; for us that is a
+/// damaged file, not the end of the process.
+fn guarded<T>(run: impl FnOnce() -> Result<T, OpenError>) -> Result<T, OpenError> {
+    catch_unwind(AssertUnwindSafe(run))
+        .unwrap_or_else(|_| Err(damage("file", None, "redb cannot make sense of the file").into()))
+}
+
+pub(super) fn initialise(database: &Database, now: Moment) -> Result<(), StoreError> {
+    let mut txn = database.begin_write()?;
+    txn.set_quick_repair(true);
+    {
+        txn.open_table(BATCHES_TABLE)?;
+        txn.open_table(HISTORY_TABLE)?;
+        txn.open_table(IDEMPOTENCY_TABLE)?;
+        txn.open_table(EXPIRY_TABLE)?;
+        let mut settings = txn.open_table(SETTINGS_TABLE)?;
+        settings.insert(FORMAT_KEY, FORMAT.to_le_bytes().as_slice())?;
+        settings.insert(CREATED_KEY, now.unix_seconds().to_le_bytes().as_slice())?;
+        settings.insert(HEAD_KEY, Head::of_new(now).encode().as_slice())?;
+    }
+    Ok(txn.commit()?)
+}
+
+/// The format is known, and the head is the last row's last event.
+fn check(txn: &ReadTransaction) -> Result<Head, OpenError> {
+    {
+        let settings = txn.open_table(SETTINGS_TABLE)?;
+        let format = settings.get(FORMAT_KEY)?;
+        let format = format.and_then(|value| value.value().try_into().ok().map(u32::from_le_bytes));
+        match format {
+            Some(FORMAT) => {}
+            Some(found) => return Err(OpenError::UnknownFormat { found }),
+            None => return Err(damage(SETTINGS, None, "the format is missing").into()),
+        }
+    }
+    let head = read_head(txn)?;
+    let batches = txn.open_table(BATCHES_TABLE)?;
+    let agrees = match batches.last()? {
+        None => head.sequence == Sequence::ZERO,
+        Some((key, value)) => {
+            let key = Sequence::new(key.value());
+            let row = Row::decode(key, value.value())?;
+            let as_of = row.events.last().map(|last| last.event.at.moment());
+            (key, row.last, as_of) == (head.sequence, head.hash, Some(head.as_of))
+        }
+    };
+    if agrees {
+        Ok(head)
+    } else {
+        Err(damage(BATCHES, Some(head.sequence), "the last row and the head do not agree").into())
+    }
+}
+
+fn build_snapshot(txn: &ReadTransaction, head: &Head) -> Result<Snapshot, OpenError> {
+    let mut builder = Builder::new();
+    for row in txn.open_table(HISTORY_TABLE)?.iter()? {
+        let (key, value) = row?;
+        let ordinal =
+            Ordinal::new(key.value()).ok_or_else(|| damage(HISTORY, None, "a row has no number's key"))?;
+        let mut last = Sequence::ZERO;
+        let entry = fold(ordinal, value.value(), |event| last = event.sequence)?;
+        if last > head.sequence {
+            return Err(damage(HISTORY, Some(last), "an event lies beyond the head").into());
+        }
+        builder.push(ordinal, &entry).map_err(|_| damage(HISTORY, Some(last), "rows are out of order"))?;
+    }
+    let snapshot = builder.finish(SnapshotHead { sequence: head.sequence, as_of: head.as_of });
+    if (snapshot.reserved_count(), snapshot.entry_count()) == (head.reserved, head.entries) {
+        Ok(snapshot)
+    } else {
+        Err(damage(HISTORY, Some(head.sequence), "the entries are not as many as were written").into())
+    }
+}
+
+fn changes_since(txn: &ReadTransaction, since: Sequence) -> Result<Vec<Changed>, StoreError> {
+    let history = txn.open_table(HISTORY_TABLE)?;
+    let mut changes: Vec<(Ordinal, Entry)> = Vec::new();
+    for row in txn.open_table(BATCHES_TABLE)?.range(since.next().value()..)? {
+        let (key, value) = row?;
+        let row = Row::decode(Sequence::new(key.value()), value.value())?;
+        for event in row.events.iter().filter(|event| event.sequence > since) {
+            let record = read_record(&history, event.event.ordinal)?;
+            changes.push((event.event.ordinal, *record.entry()));
+        }
+    }
+    Ok(changes)
+}

@@ -1,0 +1,227 @@
+//! The register on disk: one redb file.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `batches` | sequence of the last event | the events, chained ([`row`]) |
+//! | `history` | ordinal | the number's events, short ([`history`]) |
+//! | `settings` | name | format, creation, head |
+//! | `idempotency`, `idempotency-expiry` | hash of a request's key | what it led to, for 24 hours |
+//!
+//! `batches` is the truth, `history` the same by number. Rows of both are only
+//! ever added or grow; nothing is deleted (art. 23c(3)).
+
+mod append;
+mod bulk;
+mod codec;
+mod error;
+mod history;
+mod idempotency;
+mod load;
+mod row;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition};
+
+pub(super) use append::{Appended, Appending};
+pub(super) use bulk::Bulk;
+pub use error::{Damage, OpenError, StoreError};
+pub(super) use history::Record;
+pub use idempotency::Idempotency;
+pub(super) use idempotency::Remembered;
+#[cfg(test)]
+pub(super) use load::OpenMode;
+pub(super) use load::{Opener, Store, file_opener};
+use row::Row;
+
+use super::event::{ChainHash, StoredEvent};
+use super::words::Sequence;
+use crate::clock::Moment;
+use crate::pesel::Ordinal;
+
+/// The version of all row formats together.
+pub(super) const FORMAT: u32 = 1;
+
+const BATCHES: &str = "batches";
+const HISTORY: &str = "history";
+const SETTINGS: &str = "settings";
+
+const BATCHES_TABLE: TableDefinition<'static, u64, &[u8]> = TableDefinition::new(BATCHES);
+const HISTORY_TABLE: TableDefinition<'static, u32, &[u8]> = TableDefinition::new(HISTORY);
+const SETTINGS_TABLE: TableDefinition<'static, &str, &[u8]> = TableDefinition::new(SETTINGS);
+
+const FORMAT_KEY: &str = "format";
+const CREATED_KEY: &str = "created";
+const HEAD_KEY: &str = "head";
+
+/// Where the register stands, written with every commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) sequence: Sequence,
+    pub(super) hash: ChainHash,
+    /// Moment of the last event; of the creation when there is none.
+    pub(super) as_of: Moment,
+    pub(super) reserved: u64,
+    pub(super) entries: u64,
+}
+
+impl Head {
+    pub(super) fn of_new(created: Moment) -> Self {
+        Self { sequence: Sequence::ZERO, hash: ChainHash::genesis(), as_of: created, reserved: 0, entries: 0 }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64);
+        out.extend_from_slice(&self.sequence.value().to_le_bytes());
+        out.extend_from_slice(self.hash.as_bytes());
+        out.extend_from_slice(&self.as_of.unix_seconds().to_le_bytes());
+        out.extend_from_slice(&self.reserved.to_le_bytes());
+        out.extend_from_slice(&self.entries.to_le_bytes());
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut fields = codec::Fields::new(bytes);
+        let head = Self {
+            sequence: Sequence::new(fields.u64()?),
+            hash: ChainHash(fields.array()?),
+            as_of: Moment::from_unix_seconds(i64::from_le_bytes(fields.array()?)),
+            reserved: fields.u64()?,
+            entries: fields.u64()?,
+        };
+        fields.is_empty().then_some(head)
+    }
+}
+
+const fn damage(table: &'static str, sequence: Option<Sequence>, what: &'static str) -> Damage {
+    Damage { table, sequence, what }
+}
+
+/// The reading side of the store: cheap to clone, never waits for the writer.
+#[derive(Clone)]
+pub(super) struct StoreHandle {
+    /// `None` while the writer opens the file again after a failure.
+    database: Arc<ArcSwapOption<Database>>,
+}
+
+/// What [`StoreHandle::verify_chain`] went through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChainReport {
+    /// The last event.
+    pub last: Sequence,
+    /// Its hash, which stands for every event before it as well.
+    pub hash: ChainHash,
+}
+
+impl StoreHandle {
+    /// The events after a sequence, in order.
+    pub(super) fn events(&self, after: Sequence, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {
+        self.read(|txn| {
+            let batches = txn.open_table(BATCHES_TABLE)?;
+            let mut events = Vec::new();
+            if limit == 0 {
+                return Ok(events);
+            }
+            for row in batches.range(after.next().value()..)? {
+                let (key, value) = row?;
+                let row = Row::decode(Sequence::new(key.value()), value.value())?;
+                events.extend(row.events.into_iter().filter(|event| event.sequence > after));
+                if events.len() >= limit {
+                    events.truncate(limit);
+                    break;
+                }
+            }
+            Ok(events)
+        })
+    }
+
+    /// The history of a number; empty when there is none.
+    pub(super) fn record(&self, ordinal: Ordinal) -> Result<Record, StoreError> {
+        self.read(|txn| read_record(&txn.open_table(HISTORY_TABLE)?, ordinal))
+    }
+
+    /// The history of a number with its events in full.
+    pub(super) fn events_of(&self, ordinal: Ordinal) -> Result<(Record, Vec<StoredEvent>), StoreError> {
+        self.read(|txn| {
+            let record = read_record(&txn.open_table(HISTORY_TABLE)?, ordinal)?;
+            let batches = txn.open_table(BATCHES_TABLE)?;
+            let mut row: Vec<StoredEvent> = Vec::new();
+            let mut events = Vec::with_capacity(record.events().len());
+            for short in record.events() {
+                if row.last().is_none_or(|last| last.sequence < short.sequence) {
+                    row = row_with(&batches, short.sequence)?;
+                }
+                let event = row
+                    .binary_search_by_key(&short.sequence, |event| event.sequence)
+                    .ok()
+                    .map(|at| &row[at])
+                    .filter(|found| found.event.ordinal == ordinal && found.event.at == short.at)
+                    .ok_or_else(|| {
+                        damage(HISTORY, Some(short.sequence), "an event of a number is not in the batches")
+                    })?;
+                events.push(event.clone());
+            }
+            Ok((record, events))
+        })
+    }
+
+    /// Makes every hash again, from the first event to the last.
+    pub(super) fn verify_chain(&self) -> Result<ChainReport, StoreError> {
+        self.read(|txn| {
+            let head = read_head(txn)?;
+            let mut at = ChainReport { last: Sequence::ZERO, hash: ChainHash::genesis() };
+            for row in txn.open_table(BATCHES_TABLE)?.iter()? {
+                let (key, value) = row?;
+                let key = Sequence::new(key.value());
+                let row = Row::decode(key, value.value())?;
+                let follows = row.before == at.hash
+                    && row.events.first().is_some_and(|first| first.sequence == at.last.next());
+                if !follows {
+                    return Err(damage(BATCHES, Some(key), "the row does not follow the one before").into());
+                }
+                at = ChainReport { last: key, hash: row.last };
+            }
+            if (at.last, at.hash) != (head.sequence, head.hash) {
+                return Err(damage(SETTINGS, Some(head.sequence), "the head is not the last event").into());
+            }
+            Ok(at)
+        })
+    }
+
+    fn read<T>(&self, run: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        // The whole Arc, not a guard: the disk may take its time.
+        let database = self.database.load_full().ok_or(StoreError::Closed)?;
+        run(&database.begin_read()?)
+    }
+}
+
+fn read_record(
+    history: &impl ReadableTable<u32, &'static [u8]>,
+    ordinal: Ordinal,
+) -> Result<Record, StoreError> {
+    Ok(match history.get(ordinal.value())? {
+        Some(row) => Record::decode(ordinal, row.value())?,
+        None => Record::absent(ordinal),
+    })
+}
+
+/// The events of the row that holds this sequence; empty when there is none.
+fn row_with(
+    batches: &impl ReadableTable<u64, &'static [u8]>,
+    sequence: Sequence,
+) -> Result<Vec<StoredEvent>, StoreError> {
+    match batches.range(sequence.value()..)?.next() {
+        Some(row) => {
+            let (key, value) = row?;
+            Ok(Row::decode(Sequence::new(key.value()), value.value())?.events)
+        }
+        None => Ok(Vec::new()),
+    }
+}
+
+fn read_head(txn: &ReadTransaction) -> Result<Head, StoreError> {
+    let settings = txn.open_table(SETTINGS_TABLE)?;
+    let head = settings.get(HEAD_KEY)?.and_then(|value| Head::decode(value.value()));
+    Ok(head.ok_or_else(|| damage(SETTINGS, None, "the head is missing or not readable"))?)
+}

@@ -1,0 +1,121 @@
+//! Imports: all of a chunk or nothing, and again without harm.
+
+use super::*;
+use EventKind::{Reservation, Withdrawal};
+
+fn opened() -> (tempfile::TempDir, Opened) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let opened = Opened::at(&dir.path().join("register.redb"));
+    (dir, opened)
+}
+
+fn feed() -> Vec<ImportLine> {
+    vec![
+        line(person(5), Reservation, -900, Channel::Gmina),
+        line(person(3), Reservation, -800, Channel::EService),
+        line(person(5), Withdrawal, -700, Channel::Gmina),
+        line(person(3), Reservation, -600, Channel::PeselRegister),
+        line(person(5), Reservation, -700, Channel::IdCardRegister),
+        line(person(4), Reservation, -500, Channel::Bank),
+    ]
+}
+
+#[test]
+fn a_feed_is_recorded_in_its_order() {
+    let (_dir, opened) = opened();
+    let outcome = opened.import(feed()).expect("imported");
+    assert_eq!(outcome, ImportOutcome { recorded: 6, already_there: 0, last: Sequence::new(6) });
+    let events = opened.all_events();
+    for (line, event) in feed().iter().zip(&events) {
+        let event = event.event();
+        assert_eq!((event.ordinal(), event.kind(), event.moment()), (line.ordinal, line.kind, line.moment));
+        assert_eq!(event.registrant(), &line.registrant);
+    }
+    assert_eq!(opened.states(), states_of(&events));
+    assert_eq!(opened.reader.entry(person(5)).expect("readable").events().len(), 3);
+}
+
+#[test]
+fn a_feed_sent_again_changes_nothing() {
+    let (_dir, opened) = opened();
+    // Cut at any line, as after a crash, and sent again from the beginning.
+    for cut in 0..=feed().len() {
+        opened.import(feed()[..cut].to_vec()).expect("imported");
+        assert_eq!(opened.all_events().len(), cut);
+    }
+    let again = opened.import(feed()).expect("imported");
+    assert_eq!(again, ImportOutcome { recorded: 0, already_there: 6, last: Sequence::new(6) });
+    let doubled = [feed()[5].clone(), line(person(9), Reservation, -1, Channel::Post)];
+    let outcome = opened.import([&doubled[..], &doubled[..]].concat()).expect("imported");
+    assert_eq!((outcome.recorded, outcome.already_there), (1, 3));
+}
+
+#[test]
+fn one_bad_line_refuses_its_chunk_with_the_reason() {
+    let (_dir, opened) = opened();
+    opened.import(feed()).expect("imported");
+    let before = (opened.all_events(), opened.states());
+    let cases = [
+        (line(person(3), Reservation, -100, Channel::EService), LineReason::AlreadyReserved),
+        (line(person(8), Withdrawal, -100, Channel::EService), LineReason::NotReserved),
+        (line(person(3), Withdrawal, -601, Channel::EService), LineReason::OutOfOrder),
+        (line(person(8), Reservation, 1, Channel::EService), LineReason::FutureMoment),
+        (line(person(8), Reservation, -START - 1, Channel::EService), LineReason::MomentOutOfRange),
+        (line(person(8), Reservation, 1 << 32, Channel::EService), LineReason::MomentOutOfRange),
+    ];
+    for (bad, reason) in cases {
+        let good = line(person(7), Reservation, -100, Channel::EService);
+        let refused = opened.import(vec![good.clone(), bad.clone(), feed()[0].clone()]);
+        let refusals = vec![LineRefusal { index: 1, reason }];
+        assert_eq!(refused, Err(CommandError::ImportRefused(refusals)));
+        assert_eq!((opened.all_events(), opened.states()), before, "nothing of it is recorded");
+    }
+    // Lines are judged after the ones before them, of other numbers in between.
+    let chunk = vec![
+        line(person(8), Reservation, -50, Channel::EService),
+        line(person(7), Reservation, -50, Channel::EService),
+        line(person(8), Withdrawal, -60, Channel::EService),
+        line(person(7), Withdrawal, -50, Channel::EService),
+        line(person(8), Reservation, -40, Channel::EService),
+    ];
+    let refusals = vec![
+        LineRefusal { index: 2, reason: LineReason::OutOfOrder },
+        LineRefusal { index: 4, reason: LineReason::AlreadyReserved },
+    ];
+    assert_eq!(opened.import(chunk), Err(CommandError::ImportRefused(refusals)));
+}
+
+#[test]
+fn a_refused_chunk_leaves_its_neighbours_in_the_same_commit_alone() {
+    let (dir, opened) = opened();
+    let outcomes = opened.runtime.block_on(async {
+        let good = opened.commander.import_chunk(feed());
+        let bad = opened.commander.import_chunk(vec![line(person(8), Withdrawal, -1, Channel::Gmina)]);
+        let more = opened.commander.import_chunk(vec![line(person(5), Withdrawal, -1, Channel::Gmina)]);
+        let command = opened.commander.submit(reserve(person(8)));
+        let (good, bad, more, command) = tokio::join!(good, bad, more, command);
+        command.expect("allowed");
+        (good.map(|o| o.recorded), bad.is_err(), more.map(|o| o.recorded))
+    });
+    assert_eq!(outcomes, (Ok(6), true, Ok(1)));
+    let events = opened.all_events();
+    assert_eq!(opened.states(), states_of(&events));
+    opened.reader.verify_chain().expect("whole");
+    let path = dir.path().join("register.redb");
+    opened.stop();
+    assert_eq!(Opened::at(&path).states(), states_of(&events));
+}
+
+#[test]
+fn chunks_have_a_limit() {
+    let (_dir, opened) = opened();
+    let lines = |count: usize| -> Vec<_> {
+        (0..count as u32).map(|n| line(person(n), Reservation, -1, Channel::Gmina)).collect()
+    };
+    let max = crate::limits::IMPORT_CHUNK_LINES;
+    assert_eq!(opened.import(lines(max + 1)), Err(CommandError::ChunkTooLarge));
+    let outcome = opened.import(lines(max)).expect("imported");
+    assert_eq!(outcome.recorded, max as u64);
+    assert_eq!(opened.import(Vec::new()).expect("nothing to do").recorded, 0);
+    assert_eq!(opened.reader.events(Sequence::new(9_995), 100).expect("readable").len(), 5);
+}

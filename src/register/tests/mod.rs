@@ -1,0 +1,133 @@
+//! The room as a whole: commands, imports, failures of the disk, tampering.
+
+mod disk;
+mod failures;
+mod history;
+mod imports;
+mod scale;
+mod tampering;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::*;
+use crate::clock::{ClockHand, Moment};
+use crate::pesel::Ordinal;
+
+const START: i64 = 1_795_000_000; // 2026-11-18
+
+/// The n-th of some people born from 1850 on.
+fn person(n: u32) -> Ordinal {
+    Ordinal::new((18_262 + n / 7) * 10_000 + n % 10_000).expect("in range")
+}
+
+fn moment(seconds: i64) -> Moment {
+    Moment::from_unix_seconds(START + seconds)
+}
+
+fn registrant() -> Registrant {
+    Registrant::new("Urząd Gminy Wąchock").expect("a name")
+}
+
+fn command(ordinal: Ordinal, change: Change, channel: Channel) -> Command {
+    Command {
+        ordinal,
+        change,
+        channel,
+        registrant: registrant(),
+        applicant: None,
+        obstacle: None,
+        document_seen: None,
+        majority_by_marriage: false,
+    }
+}
+
+fn reserve(ordinal: Ordinal) -> Submission {
+    Submission { command: command(ordinal, Change::Reservation, Channel::EService), idempotency: None }
+}
+
+fn withdraw(ordinal: Ordinal) -> Submission {
+    let change = Change::Withdrawal { reserve_again_at: None };
+    Submission { command: command(ordinal, change, Channel::EService), idempotency: None }
+}
+
+fn line(ordinal: Ordinal, kind: EventKind, seconds: i64, channel: Channel) -> ImportLine {
+    ImportLine { ordinal, kind, moment: moment(seconds), channel, registrant: registrant() }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime")
+}
+
+/// An open register, its clock and its runtime.
+struct Opened {
+    reader: Reader,
+    commander: Commander,
+    thread: WriterThread,
+    hand: ClockHand,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Opened {
+    fn at(path: &Path) -> Self {
+        Self::with(file_opener(path.to_owned(), 1 << 20)).expect("it opens")
+    }
+
+    fn with(opener: Opener) -> Result<Self, OpenError> {
+        let (clock, hand) = Clock::manual(moment(0));
+        let (reader, commander, thread) = open_with(opener, clock)?;
+        Ok(Self { reader, commander, thread, hand, runtime: runtime() })
+    }
+
+    fn submit(&self, submission: Submission) -> Result<Outcome, CommandError> {
+        self.runtime.block_on(self.commander.submit(submission))
+    }
+
+    fn import(&self, lines: Vec<ImportLine>) -> Result<ImportOutcome, CommandError> {
+        self.runtime.block_on(self.commander.import_chunk(lines))
+    }
+
+    fn states(&self) -> BTreeMap<Ordinal, State> {
+        self.reader.snapshot().iter().collect()
+    }
+
+    fn all_events(&self) -> Vec<StoredEvent> {
+        self.reader.events(Sequence::ZERO, usize::MAX).expect("readable")
+    }
+
+    fn stop(self) -> Reader {
+        self.thread.stop();
+        self.reader
+    }
+}
+
+/// The states by the definition: each event after the one before.
+fn states_of<'a>(events: impl IntoIterator<Item = &'a StoredEvent>) -> BTreeMap<Ordinal, State> {
+    let mut states = BTreeMap::new();
+    for event in events {
+        let event = event.event();
+        let moment = event.moment();
+        let state = states.entry(event.ordinal()).or_insert(State::Absent);
+        *state = match (event.kind(), *state) {
+            (EventKind::Reservation, State::Reserved { .. }) => *state,
+            (EventKind::Reservation, _) => State::Reserved { reserved_at: moment },
+            (EventKind::Withdrawal, State::Reserved { reserved_at }) => {
+                State::Withdrawn { reserved_at, withdrawn_at: moment }
+            }
+            (EventKind::Withdrawal, _) => *state,
+        };
+    }
+    states
+}
+
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, bound: u32) -> u32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        ((self.0 >> 11) % u64::from(bound)) as u32
+    }
+}
