@@ -217,6 +217,12 @@ impl LocalRecorder {
         }
     }
 
+    /// Places of waiting records in use.
+    #[cfg(test)]
+    pub(super) fn places(&self) -> usize {
+        self.0.waiting.borrow().places()
+    }
+
     fn tail(&self) -> IdTail {
         let mut random = self.0.random.borrow_mut();
         id_tail(random.next_u64(), random.next_u64())
