@@ -113,7 +113,7 @@ fn no_receipt_is_lost_wherever_the_power_goes() {
 
 #[test]
 fn nor_between_any_two_bytes() {
-    every_cut(&run(Image::new(), 3), 1);
+    every_cut(&run(Image::new(), 2), 1);
 }
 
 /// The power goes again while the start after the first cut is at work.
