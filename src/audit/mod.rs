@@ -1,1 +1,52 @@
-//! (room)
+//! The audit trail: what the gateway exists for. No answer without a durable
+//! record.
+//!
+//! ```text
+//! worker: record -> staging --pump--> inbox -> writer: group -> pwrite -> fdatasync
+//!         Pending <- slots  <--pump-- mailbox <-------- settle ------------'
+//! ```
+//!
+//! A [`LocalRecorder`] stages a record and gives a [`Pending`]; awaiting it gives
+//! a [`Receipt`], which nothing else makes. Beside the writer, a preparer keeps
+//! the next segment ready; a start ([`open`]) verifies and repairs the end of the
+//! trail; [`check()`] and [`dump()`] read it offline.
+//!
+//! The file format is specified in `segment.rs`, the bytes of a record in
+//! `codec.rs`.
+
+mod check;
+mod codec;
+mod damage;
+mod disk;
+mod dump;
+mod exchange;
+mod find;
+mod id;
+mod meters;
+mod pending;
+mod receipt;
+mod record;
+mod recorder;
+mod recover;
+mod segment;
+mod shared;
+mod spare;
+mod trail;
+mod walk;
+mod window;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use check::{CheckReport, Ending, check};
+pub use damage::{Damage, DecodeError, Flaw, ReadError, TornTail};
+pub use dump::{DumpError, DumpFilter, Dumped, dump};
+pub use id::{NotAnId, VerificationId};
+pub use pending::Pending;
+pub use receipt::{AuditUnavailable, Receipt, RecordRefused};
+pub use record::{Item, Refusal, RegisterState, Shape, Told, Verification, VerificationRecord};
+pub use recorder::{LocalRecorder, Recorder};
+pub use recover::Recovered;
+pub use shared::Durability;
+pub use trail::{OpenError, Trail, TrailConfig, TrailHealth, TrailStatus, TrailThread, open};

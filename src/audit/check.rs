@@ -1,0 +1,120 @@
+//! Verifies a whole trail offline.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use super::codec::{Body, VerificationView};
+use super::damage::{ReadError, TornTail};
+use super::disk::{Directory, Disk};
+use super::record::{Item, Opened};
+use super::walk::{Last, walk};
+use crate::clock::Moment;
+use crate::environment::Environment;
+
+/// What a check saw.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CheckReport {
+    /// Segments that have begun.
+    pub segments: u64,
+    /// Groups in them.
+    pub groups: u64,
+    /// Records of every kind.
+    pub records: u64,
+    /// Records of verifications.
+    pub verifications: u64,
+    /// Numbers looked up in them.
+    pub numbers: u64,
+    /// When the first answer was made.
+    pub first_answered_at: Option<Moment>,
+    /// When the last answer was made.
+    pub last_answered_at: Option<Moment>,
+    /// Runs of the gateway: records that open one.
+    pub runs: u64,
+    /// When the last run began.
+    pub last_opened_at: Option<Moment>,
+    /// The version that the last run was of.
+    pub last_version: Option<String>,
+    /// The environment the trail belongs to.
+    pub environment: Option<Environment>,
+    /// Bytes of torn tails that starts have set aside.
+    pub recovered_bytes: u64,
+    /// How the trail ends.
+    pub ending: Ending,
+}
+
+impl CheckReport {
+    /// Whether every byte is what the gateway wrote.
+    #[must_use]
+    pub const fn is_intact(&self) -> bool {
+        !matches!(self.ending, Ending::TornTail(_))
+    }
+
+    fn verification(&mut self, view: &VerificationView<'_>) {
+        let verified = view.items().filter(|item| matches!(item, Item::Verified { .. }));
+        self.numbers += verified.count() as u64;
+        self.verifications += 1;
+        self.first_answered_at.get_or_insert(view.verification.answered_at);
+        self.last_answered_at = Some(view.verification.answered_at);
+    }
+
+    fn opened(&mut self, opened: &Opened<'_>) {
+        self.runs += 1;
+        self.last_opened_at = Some(opened.moment);
+        self.last_version = Some(opened.version.to_owned());
+        self.environment = Some(opened.environment);
+        self.recovered_bytes += opened.recovered_bytes;
+    }
+}
+
+/// How a trail ends.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// Nothing was ever written.
+    #[default]
+    Empty,
+    /// With a closing record: the gateway was stopped in order.
+    Closed {
+        /// When.
+        at: Moment,
+    },
+    /// Without one: the gateway runs, or was killed.
+    Open,
+    /// With bytes that are no sound group.
+    TornTail(TornTail),
+}
+
+/// Verifies every byte of the trail in `dir`: checksums, chain, sequences, the
+/// links between segments, the zeros after them. Takes no lock and writes
+/// nothing. While a gateway writes, its group in the making shows as a torn tail.
+///
+/// # Errors
+/// [`ReadError::Damage`] with the first place that is not what a gateway wrote.
+pub fn check(dir: &Path) -> Result<CheckReport, ReadError> {
+    check_disk(&Directory::at(dir))
+}
+
+pub(super) fn check_disk(disk: &dyn Disk) -> Result<CheckReport, ReadError> {
+    let mut report = CheckReport::default();
+    let mut closed_at = None;
+    let walked = walk(disk, u64::MAX, &mut |group| {
+        report.groups += 1;
+        for (_, body) in group.records() {
+            report.records += 1;
+            match body {
+                Body::Verification(view) => report.verification(&view),
+                Body::Opened(opened) => report.opened(&opened),
+                Body::Closed(moment) => closed_at = Some(moment),
+                Body::Sealed => {}
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
+    report.segments = walked.spans.len() as u64;
+    report.ending = match (walked.torn, walked.end, closed_at) {
+        (Some(torn), ..) => Ending::TornTail(torn.public(disk)),
+        (None, None, _) => Ending::Empty,
+        (None, Some(end), Some(at)) if end.last == Last::Closed => Ending::Closed { at },
+        (None, Some(_), _) => Ending::Open,
+    };
+    Ok(report)
+}
