@@ -1,4 +1,5 @@
-//! The configuration: the file as written (`raw`), then as judged (`resolved`).
+//! The configuration: the file as written (`raw`), then as judged (`resolved`,
+//! made by `judge`).
 //!
 //! The file is TOML; `config/peselgate.example.toml` names every key. An
 //! environment variable `PESELGATE_<TABLE>__<KEY>` (`PESELGATE_ENVIRONMENT` for
@@ -9,6 +10,7 @@
 //! hands each part its own small struct.
 
 mod error;
+mod judge;
 mod overrides;
 mod raw;
 mod resolved;
@@ -61,7 +63,7 @@ pub fn judge(
     // ... and file and environment together.
     variables.apply(&mut table)?;
     let raw: Raw = table.try_into().map_err(|error| file_error(&error))?;
-    resolved::resolve(&raw, machine).map_err(|error| match error {
+    judge::resolve(&raw, machine).map_err(|error| match error {
         ConfigError::Value { key, value, allowed, .. } => {
             ConfigError::Value { key, value, allowed, variable: variables.name_of(key) }
         }
