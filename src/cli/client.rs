@@ -1,7 +1,6 @@
 //! A small HTTP/1.1 client, shared by all commands: one connection, one request
 //! at a time, JSON in and out or a body that streams both ways.
 
-use std::fmt;
 use std::future::Future;
 use std::io;
 use std::path::Path;
@@ -10,13 +9,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -25,8 +23,11 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 use super::credential::Bearer;
-use super::endpoint::{Endpoint, NotAnEndpoint};
+use super::endpoint::Endpoint;
+use super::refusal::accepted;
 use super::tls;
+
+pub(crate) use super::refusal::ClientError;
 
 /// For the connection and its TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,98 +39,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 const HEAD_WAIT: Duration = Duration::from_millis(250);
 /// Bytes of an answer that is read whole: a list of 100 000 keys.
 const ANSWER_BYTES_MAX: usize = 128 * 1024 * 1024;
-/// Bytes of a refusal.
-const PROBLEM_BYTES_MAX: usize = 64 * 1024;
 /// Frames of a streaming body between its maker and the connection.
 const UPLOAD_FRAMES: usize = 4;
 
 const AGENT: &str = concat!("peselgate/", env!("CARGO_PKG_VERSION"));
-
-/// Why a gateway gave no answer.
-#[derive(Debug)]
-pub(crate) enum ClientError {
-    /// The URL is none.
-    Url(NotAnEndpoint),
-    /// No authority to trust.
-    Trust(tls::NoTrust),
-    /// No connection.
-    Connect { endpoint: Endpoint, error: io::Error },
-    /// The gateway's certificate or its TLS.
-    Tls { endpoint: Endpoint, error: io::Error },
-    /// No answer in time.
-    Timeout(&'static str),
-    /// The connection broke, or what came was no HTTP.
-    Http(hyper::Error),
-    /// The gateway refused.
-    Refused(Refusal),
-    /// The gateway answered something else than agreed.
-    Unexpected(String),
-}
-
-/// A refusal by the gateway (RFC 9457).
-#[derive(Debug)]
-pub(crate) struct Refusal {
-    /// The `code` of the problem, or the status when there is none.
-    pub(crate) code: String,
-    pub(crate) detail: String,
-    pub(crate) request_id: Option<String>,
-    /// When to come again.
-    pub(crate) retry_after: Option<Duration>,
-    /// Whether the gateway, not the request, is at fault.
-    passing: bool,
-}
-
-impl ClientError {
-    /// Whether the same request may succeed a little later.
-    pub(crate) fn is_passing(&self) -> bool {
-        match self {
-            Self::Connect { .. } | Self::Timeout(_) | Self::Http(_) => true,
-            Self::Refused(refusal) => refusal.passing,
-            Self::Url(_) | Self::Trust(_) | Self::Tls { .. } | Self::Unexpected(_) => false,
-        }
-    }
-
-    /// When the gateway asked to come again.
-    pub(crate) fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Refused(refusal) => refusal.retry_after,
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for ClientError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Url(error) => error.fmt(f),
-            Self::Trust(error) => error.fmt(f),
-            Self::Connect { endpoint, error } => write!(f, "{endpoint} cannot be reached: {error}"),
-            Self::Tls { endpoint, error } => write!(f, "{endpoint}: TLS: {error}"),
-            Self::Timeout(what) => write!(f, "no {what} in time"),
-            Self::Http(error) => {
-                write!(f, "the connection failed: {error}")?;
-                match std::error::Error::source(error) {
-                    Some(source) => write!(f, ": {source}"),
-                    None => Ok(()),
-                }
-            }
-            Self::Refused(refusal) => refusal.fmt(f),
-            Self::Unexpected(what) => write!(f, "the gateway's answer is not as agreed: {what}"),
-        }
-    }
-}
-
-impl std::error::Error for ClientError {}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.code, self.detail)?;
-        match &self.request_id {
-            Some(id) => write!(f, " (request id {id})"),
-            None => Ok(()),
-        }
-    }
-}
 
 /// A gateway's plane with the credential for it.
 #[derive(Clone)]
@@ -372,35 +285,4 @@ impl Body for Outgoing {
             Self::Lines(_) => SizeHint::default(),
         }
     }
-}
-
-/// Lets a success through; reads the problem of anything else.
-async fn accepted(response: Response<Incoming>) -> Result<Response<Incoming>, ClientError> {
-    #[derive(Deserialize)]
-    struct Problem {
-        code: Option<String>,
-        title: Option<String>,
-        detail: Option<String>,
-        request_id: Option<String>,
-    }
-    let status = response.status();
-    if status.is_success() {
-        return Ok(response);
-    }
-    let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-    let body = Limited::new(response.into_body(), PROBLEM_BYTES_MAX).collect().await;
-    let problem = body.ok().and_then(|body| serde_json::from_slice::<Problem>(&body.to_bytes()).ok());
-    let (code, detail, request_id) = match problem {
-        Some(problem) => (problem.code, problem.detail.or(problem.title), problem.request_id),
-        None => (None, None, None),
-    };
-    let code = code.unwrap_or_else(|| status.as_str().to_owned());
-    Err(ClientError::Refused(Refusal {
-        // A day's quota does not come back while one waits.
-        passing: (status.is_server_error() || retry_after.is_some()) && code != "quota-exceeded",
-        detail: detail.unwrap_or_else(|| status.canonical_reason().unwrap_or("no detail").to_owned()),
-        code,
-        request_id,
-        retry_after: retry_after.map(Duration::from_secs),
-    }))
 }

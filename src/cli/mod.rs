@@ -16,6 +16,7 @@ mod import;
 mod key;
 mod lines;
 mod progress;
+mod refusal;
 mod server;
 #[cfg(test)]
 mod testing;

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming};
+use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
 
 /// What goes wrong with a stream.
@@ -33,6 +34,8 @@ pub(crate) enum Fault {
     End(u64, &'static str),
     /// The stream is refused with this status and body.
     Refuse(u16, &'static str),
+    /// After so many answered lines nothing comes any more.
+    Stall(u64),
     /// The answer to this line (from 0) is replaced.
     Lie(u64, &'static str),
 }
@@ -60,6 +63,24 @@ type Failing = Box<dyn std::error::Error + Send + Sync>;
 impl Gateway {
     /// Starts it on a free port of the loopback; it lives as long as the process.
     pub(crate) fn start() -> Self {
+        Self::serve(None)
+    }
+
+    /// The same over TLS, with the certificate to trust as PEM.
+    pub(crate) fn start_tls() -> (Self, String) {
+        let own = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
+        let key = rustls_pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).expect("a key");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("TLS 1.3")
+            .with_no_client_auth()
+            .with_single_cert(vec![own.cert.der().clone()], key)
+            .expect("an identity");
+        (Self::serve(Some(Arc::new(config).into())), own.cert.pem())
+    }
+
+    fn serve(tls: Option<tokio_rustls::TlsAcceptor>) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         listener.set_nonblocking(true).expect("non-blocking");
         let gateway = Self {
@@ -81,8 +102,14 @@ impl Gateway {
                     let service = hyper::service::service_fn(move |request| {
                         answer(request, seen.clone(), faults.clone(), replies.clone())
                     });
-                    let io = hyper_util::rt::TokioIo::new(stream);
-                    tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, service));
+                    let http = hyper::server::conn::http1::Builder::new();
+                    match tls.clone() {
+                        None => drop(tokio::spawn(http.serve_connection(TokioIo::new(stream), service))),
+                        Some(tls) => drop(tokio::spawn(async move {
+                            let Ok(stream) = tls.accept(stream).await else { return };
+                            http.serve_connection(TokioIo::new(stream), service).await.ok();
+                        })),
+                    }
                 }
             });
         });
@@ -156,11 +183,13 @@ async fn stream(
         let mut from = 0;
         for at in memchr::memchr_iter(b'\n', &begun) {
             let ends = match fault {
-                Fault::Cut(after) | Fault::Stop(after) | Fault::End(after, _) => index == after,
+                Fault::Cut(after) | Fault::Stop(after) | Fault::Stall(after) | Fault::End(after, _) => {
+                    index == after
+                }
                 _ => false,
             };
             if ends {
-                return end(answers, out, &fault).await;
+                return end(answers, out, &fault, &seen).await;
             }
             match fault {
                 Fault::Lie(line, lie) if line == index => out.extend_from_slice(lie.as_bytes()),
@@ -180,16 +209,20 @@ async fn stream(
     if let Fault::Cut(after) | Fault::Stop(after) | Fault::End(after, _) = fault
         && after == index
     {
-        end(answers, Vec::new(), &fault).await;
+        end(answers, Vec::new(), &fault, &seen).await;
     }
 }
 
-async fn end(answers: mpsc::Sender<Result<Bytes, Failing>>, mut out: Vec<u8>, fault: &Fault) {
+async fn end(answers: mpsc::Sender<Result<Bytes, Failing>>, mut out: Vec<u8>, fault: &Fault, seen: &Seen) {
+    seen.lines.fetch_add(memchr::memchr_iter(b'\n', &out).count() as u64, Ordering::SeqCst);
     if let Fault::End(_, line) = fault {
         out.extend_from_slice(line.as_bytes());
         out.push(b'\n');
     }
     answers.send(Ok(Bytes::from(out))).await.ok();
+    if matches!(fault, Fault::Stall(_)) {
+        answers.closed().await;
+    }
     if matches!(fault, Fault::Cut(_)) {
         // Let the answers so far reach the wire: hyper drops what it has not
         // flushed when a body fails.

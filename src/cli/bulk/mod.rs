@@ -10,9 +10,11 @@ mod input;
 mod job;
 mod output;
 mod resume;
+mod stop;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod window;
 
 use std::fs::File;
 use std::path::Path;
@@ -26,11 +28,13 @@ use super::console;
 use super::error::{CliError, Exit};
 use super::progress::Progress;
 use crate::limits;
-use input::{Batch, Input};
-use job::{Job, Stop};
+use input::Input;
+use job::Job;
 use output::{Sink, Target};
 use resume::{Files, Saver, Task};
+use stop::Stop;
 use tally::Tally;
+use window::Batches;
 
 /// How the work is cut and how long it is tried; a test uses other figures.
 #[derive(Debug, Clone, Copy)]
@@ -195,7 +199,7 @@ fn begin(args: &BulkArgs, input: &mut Input) -> Result<Start, CliError> {
 }
 
 /// Reads on a thread of its own, a few batches ahead.
-fn read_ahead(mut input: Input, terms: Terms) -> mpsc::Receiver<Result<Batch, CliError>> {
+fn read_ahead(mut input: Input, terms: Terms) -> Batches {
     // A batch must fit into a stream.
     let rows = terms.batch_rows.min(usize::try_from(terms.stream_lines_max).unwrap_or(usize::MAX));
     let (sender, receiver) = mpsc::channel(4);
