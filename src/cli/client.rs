@@ -16,6 +16,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -31,6 +32,8 @@ pub(crate) use super::refusal::ClientError;
 
 /// For the connection and its TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Idle time before a connection is probed.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 /// For the whole answer to a request that does not stream.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a streaming body waits for the head of the answer before it flows. A
@@ -78,6 +81,9 @@ impl Client {
         let stream =
             TcpStream::connect((self.endpoint.host(), self.endpoint.port())).await.map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
+        // Without it a gateway whose machine is gone would be waited for for ever.
+        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
+        SockRef::from(&stream).set_tcp_keepalive(&keepalive).map_err(failed)?;
         let Some(tls) = &self.tls else { return Connection::over(stream).await };
         let refused = |error| ClientError::Tls { endpoint: self.endpoint.clone(), error };
         let name = rustls_pki_types::ServerName::try_from(self.endpoint.host().to_owned())

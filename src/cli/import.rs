@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,8 @@ use super::progress::{Progress, rate};
 
 /// Bytes of a block of the file.
 const BLOCK_BYTES: usize = 256 * 1024;
+/// Silence of the gateway, once it has everything, after which it is given up.
+const SILENCE_MAX: Duration = Duration::from_secs(300);
 /// Bytes of an answer's line: a chunk in which every line is refused.
 const ANSWER_LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
@@ -98,6 +101,7 @@ async fn exchange(
             }
             Ok::<_, io::Error>(is_finished)
         };
+        let is_sent = lines.is_none();
         tokio::select! {
             is_finished = next => match is_finished {
                 Ok(true) => upload.finish(),
@@ -114,6 +118,9 @@ async fn exchange(
                 }
                 None => return Ok(counter.total()),
             },
+            () = tokio::time::sleep(SILENCE_MAX), if is_sent => {
+                return Err(ClientError::Timeout("answer").into());
+            }
         }
     }
 }

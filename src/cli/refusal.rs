@@ -56,7 +56,12 @@ impl ClientError {
         match self {
             Self::Connect { .. } | Self::Timeout(_) | Self::Http(_) => true,
             Self::Refused(refusal) => refusal.passing,
-            Self::Url(_) | Self::Trust(_) | Self::Tls { .. } | Self::Unexpected(_) => false,
+            // A connection that broke in the handshake; not a certificate, which
+            // stays wrong.
+            Self::Tls { error, .. } => {
+                !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::Other)
+            }
+            Self::Url(_) | Self::Trust(_) | Self::Unexpected(_) => false,
         }
     }
 

@@ -42,6 +42,8 @@ pub(super) struct Window {
     heard: Instant,
     sink: Sink<Target>,
     tally: Tally,
+    /// The last state that was offered to be saved.
+    offered: Option<Mark>,
     /// Bytes of the input behind the last row done.
     input_bytes: u64,
 }
@@ -73,6 +75,7 @@ impl Window {
             heard: Instant::now(),
             sink,
             tally,
+            offered: None,
             input_bytes,
         }
     }
@@ -228,9 +231,14 @@ impl Window {
     pub(super) fn look_after(&mut self, progress: &mut Progress, saver: Option<&Saver>) -> Result<(), Stop> {
         progress.show(self.input_bytes, self.tally.rows());
         self.sink.flush()?;
+        let mark = self.mark();
         if let Some(saver) = saver
-            && !saver.offer(self.mark(), self.tally)
+            && self.offered != Some(mark)
         {
+            self.offered = Some(mark);
+            if saver.offer(mark, self.tally) {
+                return Ok(());
+            }
             return Err(Stop::Output(io::Error::other("the state cannot be saved")));
         }
         Ok(())
