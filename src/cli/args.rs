@@ -1,0 +1,345 @@
+//! The command line as written. Secrets have no place in it: an option may only
+//! name the file that holds one.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use ipnet::Ipv4Net;
+
+use crate::environment::Environment;
+
+const EXIT_PLAIN: &str = "Exit status: 0 done, 2 not done.";
+const EXIT_VERIFY: &str = "Exit status: 0 not reserved, 1 reserved, 2 no answer.\n\n\
+    The number may be an argument, but every user of the machine can read arguments \
+    in the list of processes: `-` reads it from standard input.";
+const EXIT_BULK: &str = "Exit status: 0 every row was answered, 1 some rows were wrong (see the column \
+    `error`), 2 it could not finish.\n\n\
+    With --output, work goes to FILE.part and its state to FILE.resume; after an interruption the same \
+    command goes on behind the last complete row. Rows with more or fewer columns than the header are not \
+    asked (error `row-length`).";
+const EXIT_IMPORT: &str = "Exit status: 0 every line was accepted, 1 some chunks were refused, 2 it could \
+    not finish.\n\nEach line is {\"pesel\",\"kind\",\"moment\",\"channel\",\"registrant\"}. A chunk of 10 000 lines \
+    is taken whole or not at all; sending a file again skips what is already there.";
+const EXIT_AUDIT: &str = "Exit status: 0 whole, 1 damaged, 2 could not be read.";
+
+/// Verification gateway of the register of reserved PESEL numbers.
+#[derive(Debug, Parser)]
+#[command(name = "peselgate", version, propagate_version = true, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the test environment in one go, with fictional data.
+    #[command(after_help = EXIT_PLAIN)]
+    Demo(DemoArgs),
+    /// Run a gateway.
+    #[command(after_help = EXIT_PLAIN)]
+    Serve(ServeArgs),
+    /// Make a data directory and the first operator token for it.
+    #[command(after_help = EXIT_PLAIN)]
+    Init(InitArgs),
+    /// Ask whether one number is reserved.
+    #[command(after_help = EXIT_VERIFY)]
+    Verify(VerifyArgs),
+    /// Check a whole CSV file by streaming.
+    #[command(after_help = EXIT_BULK)]
+    Bulk(BulkArgs),
+    /// Load register events from NDJSON.
+    #[command(after_help = EXIT_IMPORT)]
+    Import(ImportArgs),
+    /// API keys of institutions.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Read the audit trail of a stopped gateway.
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Print completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Directory of all state; an existing one is kept.
+    #[arg(long, value_name = "DIR", default_value = "data/demo")]
+    pub(crate) data_dir: PathBuf,
+    /// Reserved numbers to make [default: 1000000]; refused when the directory was made with another.
+    #[arg(long, value_name = "N")]
+    pub(crate) reserved: Option<u32>,
+    /// Seed of the made data [default: 1]; refused when the directory was made with another.
+    #[arg(long, value_name = "S")]
+    pub(crate) seed: Option<u64>,
+    /// Address of the verification plane.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+    /// Address of the admin plane.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+    pub(crate) admin_listen: SocketAddr,
+    /// Address of the operations plane.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8082")]
+    pub(crate) ops_listen: SocketAddr,
+    /// Threads of the verification plane [default: the machine's cores].
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+    /// Verification plane over TLS 1.3; its authority is written as demo-ca.pem.
+    #[arg(long)]
+    pub(crate) tls: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// The configuration; see peselgate.example.toml.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Judge the configuration and end.
+    #[arg(long)]
+    pub(crate) check_config: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// The directory to make.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// The environment that its keys and tokens will be for.
+    #[arg(long, value_parser = environment, value_name = "test|production")]
+    pub(crate) environment: Environment,
+    /// Where to write the operator token, mode 0600 [default: DIR/operator-token].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+fn environment(text: &str) -> Result<Environment, String> {
+    match text {
+        "test" => Ok(Environment::Test),
+        "production" => Ok(Environment::Production),
+        _ => Err("`test` or `production`".into()),
+    }
+}
+
+/// How to reach the verification plane.
+#[derive(Debug, Args)]
+pub(crate) struct GatewayArgs {
+    /// The verification plane.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub(crate) url: String,
+    /// File that holds the API key (`-`: standard input) [default: the variable PESELGATE_KEY].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// PEM file of the authority to trust [default: the system's].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+/// How to reach the admin plane.
+#[derive(Debug, Args)]
+pub(crate) struct AdminArgs {
+    /// The admin plane.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081")]
+    pub(crate) admin_url: String,
+    /// File that holds the admin token (`-`: standard input) [default: the variable PESELGATE_ADMIN_TOKEN].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) admin_token_file: Option<PathBuf>,
+    /// PEM file of the authority to trust [default: the system's].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The number, or `-` to read it from standard input (recommended).
+    #[arg(value_name = "PESEL|-", allow_hyphen_values = true)]
+    pub(crate) pesel: NumberArg,
+    /// Ask about this past moment (RFC 3339) instead of now.
+    #[arg(long, value_name = "MOMENT")]
+    pub(crate) at: Option<String>,
+    /// A text of your own for the evidence, up to 64 characters.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reference: Option<String>,
+    /// Print the gateway's answer as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) gateway: GatewayArgs,
+}
+
+/// A number on the command line, kept from every log by its `Debug`.
+#[derive(Clone)]
+pub(crate) struct NumberArg(pub(crate) String);
+
+impl From<String> for NumberArg {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl std::fmt::Debug for NumberArg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NumberArg(redacted)")
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BulkArgs {
+    /// The CSV file with a header, or `-` for standard input.
+    #[arg(value_name = "FILE.csv|-")]
+    pub(crate) file: PathBuf,
+    /// Where the result goes [default: standard output]; can be resumed.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// The column that holds the number.
+    #[arg(long, value_name = "NAME", default_value = "pesel")]
+    pub(crate) column: String,
+    /// The character between columns.
+    #[arg(long, value_name = "CHARACTER", default_value = ",", value_parser = delimiter)]
+    pub(crate) delimiter: u8,
+    /// Begin anew: throw away what an interrupted run left beside --output.
+    #[arg(long, requires = "output")]
+    pub(crate) restart: bool,
+    /// Print the summary as JSON (on standard error).
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) gateway: GatewayArgs,
+}
+
+fn delimiter(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        b"\\t" => Ok(b'\t'),
+        [byte] if byte.is_ascii() && !byte.is_ascii_alphanumeric() && !b"\"\r\n\0".contains(byte) => {
+            Ok(*byte)
+        }
+        _ => Err("one character such as , or ; or \\t".into()),
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The NDJSON file, or `-` for standard input.
+    #[arg(value_name = "FILE.ndjson|-")]
+    pub(crate) file: PathBuf,
+    /// Print the summary as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Issue a key; it is shown this once.
+    #[command(after_help = EXIT_PLAIN)]
+    Issue(KeyIssueArgs),
+    /// List all keys.
+    #[command(after_help = EXIT_PLAIN)]
+    List {
+        /// Print the gateway's answer as JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Deactivate a key, at once and for ever.
+    #[command(after_help = EXIT_PLAIN)]
+    Deactivate {
+        /// The key identifier.
+        id: String,
+        /// Print the key's record as JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Replace the addresses that a key may be used from.
+    #[command(after_help = EXIT_PLAIN)]
+    Addresses {
+        /// The key identifier.
+        id: String,
+        /// IPv4 addresses or networks.
+        #[arg(required = true, value_name = "CIDR", value_parser = network)]
+        addresses: Vec<Ipv4Net>,
+        /// Print the key's record as JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyIssueArgs {
+    /// Name of the institution.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) institution: String,
+    /// Its REGON, 9 or 14 digits.
+    #[arg(long, value_name = "DIGITS")]
+    pub(crate) regon: Option<String>,
+    /// Its KRS number, 10 digits.
+    #[arg(long, value_name = "DIGITS")]
+    pub(crate) krs: Option<String>,
+    /// Name of the calling system.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) system: String,
+    /// IPv4 addresses or networks that the key may be used from.
+    #[arg(long = "address", required = true, num_args = 1.., value_name = "CIDR", value_parser = network)]
+    pub(crate) addresses: Vec<Ipv4Net>,
+    /// Numbers a second, sustained; the three limits go together.
+    #[arg(long, value_name = "N", requires_all = ["burst", "per_day"])]
+    pub(crate) per_second: Option<NonZeroU32>,
+    /// Numbers at once.
+    #[arg(long, value_name = "N", requires_all = ["per_second", "per_day"])]
+    pub(crate) burst: Option<NonZeroU32>,
+    /// Numbers a day.
+    #[arg(long, value_name = "N", requires_all = ["per_second", "burst"])]
+    pub(crate) per_day: Option<NonZeroU64>,
+    /// Write the key to this new file, mode 0600, instead of standard output.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Print the key's record as JSON (with the key only when there is no --output).
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+/// A network, or an address as the network of itself.
+fn network(text: &str) -> Result<Ipv4Net, String> {
+    text.parse::<Ipv4Net>()
+        .or_else(|_| text.parse::<std::net::Ipv4Addr>().map(Ipv4Net::from))
+        .map_err(|_| "an IPv4 address or network such as 192.0.2.7 or 192.0.2.0/24".into())
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Print every verification as NDJSON.
+    #[command(after_help = EXIT_AUDIT)]
+    Dump(AuditDumpArgs),
+    /// Verify the trail's integrity from its first record to its last.
+    #[command(after_help = EXIT_AUDIT)]
+    Check(AuditCheckArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditDumpArgs {
+    /// The gateway's data directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditCheckArgs {
+    /// The gateway's data directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

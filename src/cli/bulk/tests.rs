@@ -1,0 +1,409 @@
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use clap::Parser as _;
+
+use super::*;
+use crate::cli::args::{Cli, Command};
+use crate::cli::credential::{Bearer, KEY};
+use crate::cli::testing::{Fault, Gateway};
+use crate::environment::Environment;
+use crate::secret::{PlainCredential, Plane};
+
+const TERMS: Terms = Terms {
+    stream_lines_max: 1_000_000,
+    batch_rows: 16,
+    window_batches: 4,
+    attempts_max: 1,
+    pause: Duration::from_millis(1),
+    silence_max: Duration::from_secs(60),
+    idle_max: Duration::from_secs(60),
+    tick: Duration::from_millis(5),
+};
+
+struct Bench {
+    dir: tempfile::TempDir,
+    gateway: Gateway,
+    terms: Terms,
+    more: Vec<&'static str>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("directory");
+        Self { dir, gateway: Gateway::start(), terms: TERMS, more: Vec::new() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).expect("a file")
+    }
+
+    /// `bulk in.csv --output out.csv`
+    fn run(&self) -> Result<Exit, String> {
+        let (input, output) = (self.path("in.csv"), self.path("out.csv"));
+        let fixed = [
+            "peselgate".as_ref(),
+            "bulk".as_ref(),
+            input.as_os_str(),
+            "--output".as_ref(),
+            output.as_os_str(),
+        ];
+        let more = self.more.iter().map(std::ffi::OsStr::new);
+        let cli = Cli::try_parse_from(fixed.into_iter().chain(more)).expect("a command line");
+        let Command::Bulk(args) = cli.command else { panic!("bulk") };
+        let key = PlainCredential::generate(Plane::Verification, Environment::Test).expect("randomness");
+        let bearer = Bearer::read(KEY, None, &|_| Some(key.reveal().to_owned())).expect("a key");
+        let client = Client::new(&self.gateway.url(), None, bearer).expect("a client");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+        let (_interrupt, interrupted) = watch::channel(false);
+        runtime.block_on(check(&args, client, self.terms, interrupted)).map_err(|error| error.to_string())
+    }
+
+    /// The output for this input.
+    fn check(&self, input: impl AsRef<[u8]>) -> (Exit, String) {
+        std::fs::write(self.path("in.csv"), input).expect("written");
+        let exit = self.run().expect("a result");
+        assert!(!self.path("out.csv.part").exists() && !self.path("out.csv.resume").exists());
+        (exit, self.read("out.csv"))
+    }
+
+    fn refusal(&self, input: impl AsRef<[u8]>) -> String {
+        std::fs::write(self.path("in.csv"), input).expect("written");
+        self.run().expect_err("refused")
+    }
+}
+
+const HEAD: &str = "reserved,reserved_at,withdrawn_at,verification_id,index,error";
+
+/// What the test gateway says of a number at this place of a stream.
+fn said(pesel: &str, index: u64) -> String {
+    let id = format!("01936f5e-7c1a-7e6b-8f00-0{pesel}");
+    match pesel.as_bytes()[10] {
+        last if last % 2 == 0 => format!("true,2026-10-02T08:15:3{}Z,,{id},{index},", char::from(last)),
+        b'5' => format!("false,2026-10-02T08:15:35Z,2026-11-02T08:15:30Z,{id},{index},"),
+        _ => format!("false,,,{id},{index},"),
+    }
+}
+
+#[test]
+fn rows_come_back_with_what_is_known_of_them() {
+    let input = "name,pesel\nA,44051401359\nB,22222222222\nC,75120804355\n";
+    let expected = format!(
+        "name,pesel,{HEAD}\nA,44051401359,{}\nB,22222222222,{}\nC,75120804355,{}\n",
+        said("44051401359", 0),
+        said("22222222222", 1),
+        said("75120804355", 2),
+    );
+    assert_eq!(Bench::new().check(input), (Exit::Done, expected));
+}
+
+#[test]
+fn a_wrong_number_is_one_wrong_row() {
+    let (exit, output) = Bench::new().check("pesel\nx\n22222222222\n\"\"\n");
+    let wrong = |index| format!(",,,,{index},invalid-pesel");
+    let expected =
+        format!("pesel,{HEAD}\nx,{}\n22222222222,{}\n,{}\n", wrong(0), said("22222222222", 1), wrong(2));
+    assert_eq!((exit, output), (Exit::Partly, expected));
+}
+
+#[test]
+fn quotes_ends_of_line_and_marks_are_kept() {
+    let bench = Bench::new();
+    let input = "\u{feff}\"na\"\"me\",pesel,\"a,b\"\r\n\"Żó\r\nł\",\"22222222222\",\"x,y\"\r\n\r\nplain,22222222222,\"\"\"\"";
+    let answered = |index| said("22222222222", index);
+    let expected = format!(
+        "\u{feff}\"na\"\"me\",pesel,\"a,b\",{HEAD}\r\n\"Żó\r\nł\",22222222222,\"x,y\",{}\r\nplain,22222222222,\"\"\"\",{}\r\n",
+        answered(0),
+        answered(1)
+    );
+    assert_eq!(bench.check(input), (Exit::Done, expected));
+}
+
+#[test]
+fn bytes_that_are_no_unicode_are_kept() {
+    let bench = Bench::new();
+    std::fs::write(bench.path("in.csv"), b"pesel,name\n22222222222,Z\xBF\xB3\n\xFF,\xFE\n").expect("written");
+    assert_eq!(bench.run(), Ok(Exit::Partly));
+    let output = std::fs::read(bench.path("out.csv")).expect("a file");
+    assert!(memchr::memmem::find(&output, b"\n22222222222,Z\xBF\xB3,true,").is_some());
+    assert!(output.ends_with(b"\xFF,\xFE,,,,,1,invalid-pesel\n"));
+}
+
+#[test]
+fn another_delimiter_and_column_may_be_named() {
+    let mut bench = Bench::new();
+    bench.more = vec!["--delimiter", ";", "--column", "numer"];
+    let (exit, output) = bench.check("numer;x\n22222222222;a,b\n");
+    let said = said("22222222222", 0).replace(',', ";");
+    assert_eq!(
+        (exit, output),
+        (Exit::Done, format!("numer;x;{}\n22222222222;a,b;{said}\n", HEAD.replace(',', ";")))
+    );
+    bench.more = vec!["--delimiter", "-"];
+    let (_, output) = bench.check("pesel\n22222222222\n");
+    assert!(output.contains("\"2026-10-02T08:15:32Z\""), "{output}");
+}
+
+#[test]
+fn headers_without_the_column_are_refused() {
+    let bench = Bench::new();
+    assert_eq!(bench.refusal("name,number\nA,1\n"), "the header has no column `pesel`");
+    assert!(bench.refusal("name;pesel\nA;1\n").contains("--delimiter"));
+    assert_eq!(bench.refusal("pesel,pesel\n1,2\n"), "the header has the column `pesel` more than once");
+    assert!(bench.refusal("").contains("empty"));
+    assert!(bench.refusal("\n\r\n").contains("empty"));
+    assert_eq!(bench.gateway.seen.streams.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn doubled_names_of_other_columns_are_kept() {
+    let (exit, output) = Bench::new().check("x,pesel,x,index\n1,22222222222,2,3\n");
+    let expected = format!("x,pesel,x,index,{HEAD}\n1,22222222222,2,3,{}\n", said("22222222222", 0));
+    assert_eq!((exit, output), (Exit::Done, expected));
+}
+
+#[test]
+fn a_file_of_a_header_alone_asks_nothing() {
+    let bench = Bench::new();
+    assert_eq!(bench.check("pesel\n"), (Exit::Done, format!("pesel,{HEAD}\n")));
+    assert_eq!(bench.gateway.seen.connections.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn rows_of_another_length_are_not_asked() {
+    let bench = Bench::new();
+    let input = "a,pesel,b\n1,22222222222\n1,22222222222,2,\"3,\",4\n1,22222222222,2\nx\n";
+    let expected = format!(
+        "a,pesel,b,{HEAD}\n1,22222222222,,,,,,,row-length\n1,22222222222,2,,,,,,row-length,\"3,\",4\n1,22222222222,2,{}\nx,,,,,,,,row-length\n",
+        said("22222222222", 0)
+    );
+    assert_eq!(bench.check(input), (Exit::Partly, expected));
+    assert_eq!(bench.gateway.seen.lines.load(Ordering::SeqCst), 1);
+    // None at all: nothing to ask.
+    assert_eq!(bench.check("a,pesel\n1\n2\n").0, Exit::Partly);
+    assert_eq!(bench.gateway.seen.streams.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_quote_that_is_not_closed_does_not_fill_the_memory() {
+    let bench = Bench::new();
+    let mut input = b"pesel\n22222222222\n\"".to_vec();
+    input.resize(20 << 20, b'x');
+    std::fs::write(bench.path("in.csv"), input).expect("written");
+    assert_eq!(bench.run(), Ok(Exit::Failed));
+    assert!(!bench.path("out.csv").exists());
+}
+
+/// Rows of all kinds: wrong, of wrong length, quoted, with an empty line between.
+fn mixed(rows: u64, end: &str) -> String {
+    let mut text = format!("nr,pesel,name{end}");
+    for row in 0..rows {
+        let number = 10_000_000_000 + row * 7;
+        match row % 13 {
+            3 => write!(text, "{row},x{number},a{end}"),
+            5 => write!(text, "{row},{number}{end}"),
+            7 => write!(text, "{row},{number},\"a,\"\"b\"\"{end}c\"{end}"),
+            11 => write!(text, "{row},{number},a{end}{end}"),
+            _ => write!(text, "{row},{number},Żółw{end}"),
+        }
+        .expect("a string");
+    }
+    text
+}
+
+/// The output without the column `index`, which begins again in every stream.
+fn without_index(output: &str) -> Vec<Vec<String>> {
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(output.as_bytes());
+    let at = reader.headers().expect("a header").iter().position(|name| name == "index").expect("index");
+    let row = |record: csv::StringRecord| {
+        record
+            .iter()
+            .enumerate()
+            .filter(|(column, _)| *column != at)
+            .map(|(_, field)| field.to_owned())
+            .collect()
+    };
+    reader.records().map(|record| row(record.expect("a record"))).collect()
+}
+
+/// The output as bytes, with a `#` for each index.
+fn with_blind_index(output: &str) -> String {
+    let line = |line: &str| match line.rsplitn(3, ',').collect::<Vec<_>>()[..] {
+        [error, index, row] if index.parse::<u64>().is_ok() => format!("{row},#,{error}"),
+        _ => line.to_owned(),
+    };
+    output.split_inclusive('\n').map(line).collect()
+}
+
+#[test]
+fn long_files_are_split_over_streams() {
+    let mut bench = Bench::new();
+    let input = mixed(500, "\n");
+    let (exit, whole) = bench.check(&input);
+    assert_eq!((exit, bench.gateway.seen.streams.load(Ordering::SeqCst)), (Exit::Partly, 1));
+    for lines_max in [1, 15, 16, 17, 100, 499] {
+        bench.terms.stream_lines_max = lines_max;
+        let seen = &bench.gateway.seen;
+        seen.longest_stream.store(0, Ordering::SeqCst);
+        let (streams, connections) =
+            (seen.streams.load(Ordering::SeqCst), seen.connections.load(Ordering::SeqCst));
+        let (_, split) = bench.check(&input);
+        assert_eq!(without_index(&split), without_index(&whole), "at {lines_max}");
+        assert!(seen.longest_stream.load(Ordering::SeqCst) <= lines_max);
+        let streams = seen.streams.load(Ordering::SeqCst) - streams;
+        assert!(streams >= 461_u64.div_ceil(lines_max), "{streams} streams at {lines_max}");
+        // The connection is used again.
+        assert_eq!(seen.connections.load(Ordering::SeqCst) - connections, 1);
+    }
+}
+
+/// Every place of interruption: the next run goes on, and the file is the same.
+#[test]
+fn an_interrupted_run_is_gone_on_with() {
+    let bench = Bench::new();
+    for end in ["\n", "\r\n"] {
+        let input = mixed(60, end);
+        let (_, whole) = bench.check(&input);
+        for lines in 0..55 {
+            let fault = if lines % 2 == 0 { Fault::Cut(lines) } else { Fault::Stop(lines) };
+            bench.gateway.misbehave([fault]);
+            assert_eq!(bench.run(), Ok(Exit::Failed), "cut after {lines}");
+            let before = std::fs::read(bench.path("out.csv.part")).expect("the work so far");
+            assert!(whole.as_bytes().starts_with(&before));
+            // What a crash may leave behind the mark does not count.
+            std::fs::write(bench.path("out.csv.part"), [&before[..], b"1,2,half a ro"].concat())
+                .expect("written");
+            let asked = bench.gateway.seen.lines.load(Ordering::SeqCst);
+            assert_eq!(bench.run(), Ok(Exit::Partly));
+            let asked = bench.gateway.seen.lines.load(Ordering::SeqCst) - asked;
+            assert!(lines % 2 == 0 || asked <= 56 - lines, "{asked} asked again, {lines} were done");
+            let resumed = bench.read("out.csv");
+            assert_eq!(without_index(&resumed), without_index(&whole), "cut after {lines}");
+            assert_eq!(with_blind_index(&resumed), with_blind_index(&whole));
+        }
+    }
+}
+
+/// Within one run, a stream that breaks is taken up again.
+#[test]
+fn broken_streams_are_tried_again() {
+    let mut bench = Bench::new();
+    let input = mixed(200, "\n");
+    let (_, whole) = bench.check(&input);
+    bench.terms.attempts_max = 4;
+    bench.gateway.misbehave([
+        Fault::Cut(0),
+        Fault::Refuse(503, r#"{"code":"overloaded","detail":"later"}"#),
+        Fault::Cut(50),
+        Fault::End(3, r#"{"error":"draining","detail":"later"}"#),
+        Fault::End(0, r#"{"error":"audit-unavailable","detail":"disk","retry_after":0}"#),
+        Fault::Stop(1),
+    ]);
+    let (exit, tried) = bench.check(&input);
+    assert_eq!(exit, Exit::Partly);
+    assert_eq!(without_index(&tried), without_index(&whole));
+}
+
+#[test]
+fn what_waiting_does_not_cure_is_not_tried_again() {
+    let mut bench = Bench::new();
+    bench.terms.attempts_max = 4;
+    std::fs::write(bench.path("in.csv"), mixed(100, "\n")).expect("written");
+    for fault in [
+        Fault::Refuse(401, r#"{"code":"unauthenticated","detail":"no"}"#),
+        Fault::Refuse(429, r#"{"code":"quota-exceeded","detail":"no"}"#),
+        Fault::End(5, r#"{"error":"quota-exceeded","detail":"the day is used up"}"#),
+        Fault::Lie(2, r#"{"index":7,"error":"invalid-pesel"}"#),
+        Fault::Lie(2, "no JSON"),
+        Fault::Lie(
+            2,
+            r#"{"index":2,"pesel":"22222222222","reserved":false,"verification_id":"01936f5e-7c1a-7e6b-8f00-0123456789ab"}"#,
+        ),
+    ] {
+        let streams = bench.gateway.seen.streams.load(Ordering::SeqCst);
+        bench.gateway.misbehave([fault.clone()]);
+        assert_eq!(bench.run(), Ok(Exit::Failed), "{fault:?}");
+        assert_eq!(bench.gateway.seen.streams.load(Ordering::SeqCst) - streams, 1, "{fault:?}");
+    }
+    bench.gateway.misbehave(std::iter::repeat_n(Fault::Stop(0), 4));
+    assert_eq!(bench.run(), Ok(Exit::Failed));
+    assert_eq!(bench.run(), Ok(Exit::Partly));
+}
+
+#[test]
+fn work_of_another_input_is_not_gone_on_with() {
+    let mut bench = Bench::new();
+    std::fs::write(bench.path("in.csv"), mixed(60, "\n")).expect("written");
+    bench.gateway.misbehave([Fault::Stop(30)]);
+    assert_eq!(bench.run(), Ok(Exit::Failed));
+    let refused = bench.refusal(mixed(61, "\n"));
+    assert!(refused.contains("another input") && refused.contains("--restart"), "{refused}");
+    bench.more = vec!["--restart"];
+    assert_eq!(bench.run(), Ok(Exit::Partly));
+    assert_eq!(without_index(&bench.read("out.csv")).len(), 61);
+    bench.more.clear();
+    for state in ["", "{}", "[1]"] {
+        std::fs::write(bench.path("out.csv.resume"), state).expect("written");
+        assert!(bench.run().expect_err("refused").contains("--restart"));
+    }
+}
+
+#[test]
+fn two_runs_do_not_share_an_output() {
+    let bench = Bench::new();
+    let held = Files::beside(&bench.path("out.csv")).open_part().expect("free");
+    assert!(bench.refusal("pesel\n1\n").contains("in use"));
+    drop(held);
+    assert_eq!(bench.check("pesel\n22222222222\n").0, Exit::Done);
+}
+
+#[test]
+fn a_signal_stops_with_the_state_kept() {
+    let bench = Bench::new();
+    std::fs::write(bench.path("in.csv"), mixed(60, "\n")).expect("written");
+    let cli = Cli::try_parse_from([
+        "peselgate".as_ref(),
+        "bulk".as_ref(),
+        bench.path("in.csv").as_os_str(),
+        "--output".as_ref(),
+        bench.path("out.csv").as_os_str(),
+    ])
+    .expect("a command line");
+    let Command::Bulk(args) = cli.command else { panic!("bulk") };
+    let key = PlainCredential::generate(Plane::Verification, Environment::Test).expect("randomness");
+    let bearer = Bearer::read(KEY, None, &|_| Some(key.reveal().to_owned())).expect("a key");
+    let client = Client::new(&bench.gateway.url(), None, bearer).expect("a client");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+    let (_interrupt, interrupted) = watch::channel(true);
+    assert_eq!(runtime.block_on(check(&args, client, TERMS, interrupted)).ok(), Some(Exit::Failed));
+    assert!(Path::exists(&bench.path("out.csv.resume")));
+    assert_eq!(bench.run(), Ok(Exit::Partly));
+}
+
+#[test]
+fn rows_are_read_as_the_csv_crate_reads_them() {
+    // The output, read back, has every field of the input, whatever it holds.
+    let bench = Bench::new();
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let fields = ["", " ", "a", "\"", "\"\"", ",", "\n", "\r\n", "a\"b,c\nd", "'", "\\", "=1+1", "ż"];
+    writer.write_record(["pesel", "a", "b"]).expect("written");
+    for a in fields {
+        for b in fields {
+            writer.write_record(["22222222222", a, b]).expect("written");
+        }
+    }
+    let (_, output) = bench.check(writer.into_inner().expect("bytes"));
+    let mut reader = csv::Reader::from_reader(output.as_bytes());
+    let read: Vec<_> = reader.records().map(|record| record.expect("a record")).collect();
+    let mut expected = fields.iter().flat_map(|a| fields.iter().map(move |b| (a, b)));
+    assert_eq!(read.len(), fields.len() * fields.len());
+    for record in read {
+        assert_eq!(expected.next(), Some((&&record[1], &&record[2])));
+        assert_eq!(&record[3], "true");
+    }
+}
