@@ -81,7 +81,7 @@ pub(super) struct Remembered {
 impl Remembered {
     /// Forgotten after 24 hours.
     pub(super) const fn holds(&self, now: Moment) -> bool {
-        now.unix_seconds() - self.at.unix_seconds() < i64::from(IDEMPOTENCY_SECONDS)
+        now.unix_seconds() - self.at.unix_seconds() < IDEMPOTENCY_SECONDS as i64
     }
 }
 

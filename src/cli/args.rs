@@ -23,7 +23,7 @@ const EXIT_BULK: &str = "Exit status: 0 every row was answered, 1 some rows were
 const EXIT_IMPORT: &str = "Exit status: 0 every line was accepted, 1 some chunks were refused, 2 it could \
     not finish.\n\nEach line is {\"pesel\",\"kind\",\"moment\",\"channel\",\"registrant\"}. A chunk of 10 000 lines \
     is taken whole or not at all; sending a file again skips what is already there.";
-const EXIT_AUDIT: &str = "Exit status: 0 whole, 1 damaged, 2 could not be read.";
+const EXIT_AUDIT: &str = "Exit status: 0 whole, 1 damaged or torn, 2 could not be read.";
 
 /// Verification gateway of the register of reserved PESEL numbers.
 #[derive(Debug, Parser)]

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::client::ClientError;
+use crate::app::instance::InstanceError;
 
 /// How a command ended, as its exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +40,8 @@ pub(crate) enum CliError {
     Input(String),
     /// The gateway refused or could not be asked.
     Client(ClientError),
-    /// A part of the program that this build does not have.
-    NotBuilt(&'static str),
+    /// The instance did not start, or did not end well.
+    Instance(InstanceError),
 }
 
 impl CliError {
@@ -56,7 +57,7 @@ impl fmt::Display for CliError {
             Self::Usage(message) | Self::Input(message) => f.write_str(message),
             Self::File { path, error } => write!(f, "{}: {error}", path.display()),
             Self::Client(error) => error.fmt(f),
-            Self::NotBuilt(what) => write!(f, "{what}: not built yet"),
+            Self::Instance(error) => error.fmt(f),
         }
     }
 }

@@ -1,27 +1,61 @@
 //! The seam to the composition root: the commands that are a gateway or read its
 //! files, rather than ask one.
-//!
-//! Each function takes its judged arguments and hands them to [`crate::app`].
 
 use super::args::{AuditCheckArgs, AuditDumpArgs, DemoArgs, InitArgs, ServeArgs};
+use super::console;
 use super::error::{CliError, Exit};
+use crate::app::audit::Verdict;
+use crate::app::demo::DemoOptions;
+use crate::app::instance::InstanceError;
 
-pub(super) fn demo(_args: &DemoArgs) -> Result<Exit, CliError> {
-    Err(CliError::NotBuilt("demo"))
+impl From<InstanceError> for CliError {
+    fn from(error: InstanceError) -> Self {
+        Self::Instance(error)
+    }
 }
 
-pub(super) fn serve(_args: &ServeArgs) -> Result<Exit, CliError> {
-    Err(CliError::NotBuilt("serve"))
+pub(super) fn demo(args: &DemoArgs) -> Result<Exit, CliError> {
+    crate::app::demo::demo(&DemoOptions {
+        data_directory: args.data_dir.clone(),
+        reserved: args.reserved,
+        seed: args.seed,
+        listen: args.listen,
+        admin_listen: args.admin_listen,
+        ops_listen: args.ops_listen,
+        threads: args.threads,
+        tls: args.tls,
+    })?;
+    Ok(Exit::Done)
 }
 
-pub(super) fn init(_args: &InitArgs) -> Result<Exit, CliError> {
-    Err(CliError::NotBuilt("init"))
+pub(super) fn serve(args: &ServeArgs) -> Result<Exit, CliError> {
+    if args.check_config {
+        console::say(&crate::app::serve::check(&args.config)?)?;
+    } else {
+        crate::app::serve::serve(&args.config)?;
+    }
+    Ok(Exit::Done)
 }
 
-pub(super) fn audit_dump(_args: &AuditDumpArgs) -> Result<Exit, CliError> {
-    Err(CliError::NotBuilt("audit dump"))
+pub(super) fn init(args: &InitArgs) -> Result<Exit, CliError> {
+    let token_file = crate::app::init::init(&args.data_dir, args.environment, args.token_file.as_deref())?;
+    console::say(&format!(
+        "{}: made for the {} environment; the first operator token is in {}",
+        args.data_dir.display(),
+        args.environment,
+        token_file.display()
+    ))?;
+    Ok(Exit::Done)
 }
 
-pub(super) fn audit_check(_args: &AuditCheckArgs) -> Result<Exit, CliError> {
-    Err(CliError::NotBuilt("audit check"))
+pub(super) fn audit_dump(args: &AuditDumpArgs) -> Result<Exit, CliError> {
+    crate::app::audit::dump(&args.data_dir)?;
+    Ok(Exit::Done)
+}
+
+pub(super) fn audit_check(args: &AuditCheckArgs) -> Result<Exit, CliError> {
+    Ok(match crate::app::audit::check(&args.data_dir, args.json)? {
+        Verdict::Intact => Exit::Done,
+        Verdict::TornTail | Verdict::Damaged => Exit::Partly,
+    })
 }

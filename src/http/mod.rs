@@ -1,1 +1,25 @@
-//! (room)
+//! The edge: three planes over HTTP, and the only room that knows status codes.
+//!
+//! - [`plane`]: the verification plane's sockets: the acceptor, a worker per
+//!   core, TLS, connections and their deadlines.
+//! - [`verify`]: the verification plane's endpoints; the pipeline in order.
+//! - [`admin`]: the admin plane.
+//! - [`ops`]: the operations plane.
+//! - [`control`]: how the admin and operations planes are listened on.
+//! - [`problem`], [`message`], [`reply`], [`request_id`]: what they share.
+
+pub mod plane;
+
+pub mod verify;
+
+pub mod admin;
+
+pub mod ops;
+
+pub mod control;
+
+pub mod message;
+mod panic;
+pub mod problem;
+pub mod reply;
+pub mod request_id;

@@ -1,0 +1,130 @@
+//! What an instance is built from, whether a configuration file or the demo
+//! says it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::access::{BadLimits, KeyLimits};
+use crate::audit::{Durability, TrailConfig};
+use crate::config::{self, Config};
+use crate::environment::Environment;
+use crate::gate::FailureLimits;
+use crate::http::plane::PlaneSettings;
+use crate::limits::TRAIL_PENDING_BYTES_MAX;
+use crate::register::RegisterConfig;
+
+/// Certificate and key of a plane.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// PEM: the certificate and its chain.
+    pub certificate: PathBuf,
+    /// PEM: the private key.
+    pub key: PathBuf,
+}
+
+/// Everything an instance needs to know.
+#[derive(Debug, Clone)]
+pub struct Blueprint {
+    /// The one environment it serves.
+    pub environment: Environment,
+    /// Where all state lies.
+    pub data_directory: PathBuf,
+    /// Where the verification plane listens.
+    pub verification_listen: Vec<SocketAddr>,
+    /// Its settings.
+    pub plane: PlaneSettings,
+    /// Its TLS, if any.
+    pub verification_tls: Option<TlsFiles>,
+    /// Where the admin plane listens.
+    pub admin_listen: Vec<SocketAddr>,
+    /// Its TLS, if any.
+    pub admin_tls: Option<TlsFiles>,
+    /// Where the operations plane listens.
+    pub ops_listen: Vec<SocketAddr>,
+    /// When an answer may leave.
+    pub durability: Durability,
+    /// Bytes of a trail segment.
+    pub segment_bytes: u64,
+    /// Bytes of the newest part of the trail that a start verifies in full.
+    pub start_check_bytes: u64,
+    /// Bytes of the register store's cache.
+    pub register_cache_bytes: usize,
+    /// Limits of keys issued without limits of their own.
+    pub default_limits: KeyLimits,
+    /// The bucket for failed authentication.
+    pub auth_failures: FailureLimits,
+}
+
+impl Blueprint {
+    /// What the configuration file says.
+    ///
+    /// # Errors
+    /// When the default limits contradict one another.
+    pub fn from_config(config: &Config) -> Result<Self, BadLimits> {
+        let verification = &config.verification;
+        let limits = &config.default_limits;
+        Ok(Self {
+            environment: config.environment,
+            data_directory: config.data_directory.clone(),
+            verification_listen: verification.listen.addresses().to_vec(),
+            plane: plane_settings(verification),
+            verification_tls: verification.tls.as_ref().map(TlsFiles::from),
+            admin_listen: config.admin.listen.addresses().to_vec(),
+            admin_tls: config.admin.tls.as_ref().map(TlsFiles::from),
+            ops_listen: config.ops.listen.addresses().to_vec(),
+            durability: match config.audit.durability {
+                config::Durability::Flush => Durability::Flush,
+                config::Durability::Write => Durability::Write,
+            },
+            segment_bytes: config.audit.segment_bytes,
+            start_check_bytes: config.audit.start_check_bytes,
+            register_cache_bytes: config.register.cache_bytes,
+            default_limits: KeyLimits::new(
+                limits.per_second.get(),
+                limits.burst.get(),
+                limits.per_day.get(),
+            )?,
+            auth_failures: FailureLimits {
+                burst: config.auth_failures.burst,
+                per_second: config.auth_failures.per_second,
+            },
+        })
+    }
+
+    pub(super) fn trail(&self, dir: PathBuf) -> TrailConfig {
+        TrailConfig {
+            dir,
+            durability: self.durability,
+            segment_bytes: self.segment_bytes,
+            pending_bytes_max: TRAIL_PENDING_BYTES_MAX,
+            start_check_bytes: self.start_check_bytes,
+        }
+    }
+
+    pub(super) fn register(&self, path: PathBuf) -> RegisterConfig {
+        RegisterConfig { path, cache_bytes: self.register_cache_bytes }
+    }
+}
+
+impl From<&config::TlsFiles> for TlsFiles {
+    fn from(files: &config::TlsFiles) -> Self {
+        Self { certificate: files.certificate.clone(), key: files.key.clone() }
+    }
+}
+
+fn plane_settings(verification: &config::Verification) -> PlaneSettings {
+    let (connections, timeouts) = (&verification.connections, &verification.timeouts);
+    PlaneSettings {
+        threads: verification.threads,
+        connections_max: connections.max.get(),
+        connections_per_address_max: u32::try_from(connections.per_address_max.get()).unwrap_or(u32::MAX),
+        header_read_timeout: timeouts.header_read,
+        body_read_timeout: timeouts.body_read,
+        stream_idle_timeout: timeouts.stream_idle,
+        write_stall_timeout: timeouts.write_stall,
+        connection_age: timeouts.connection_age,
+        tls_handshake_timeout: timeouts.tls_handshake,
+        tls_handshakes_max: connections.handshakes_max.get(),
+        drain_timeout: timeouts.drain,
+    }
+}

@@ -1,0 +1,338 @@
+//! `peselgate demo`: the test environment in one go.
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::blueprint::{Blueprint, TlsFiles};
+use super::demo_data::{MadeRegister, RESERVED_MAX};
+use super::init::write_secret;
+use super::instance::{Addresses, InstanceError, Surroundings, run};
+use super::process;
+use super::serve::control_runtime;
+use crate::access::{AllowList, Institution, KeyLimits, Name, NewKey, NewToken};
+use crate::audit::Durability;
+use crate::clock::Clock;
+use crate::datadir::DataDir;
+use crate::environment::Environment;
+use crate::gate::FailureLimits;
+use crate::http::plane::PlaneSettings;
+use crate::register::{Channel, Registrant};
+use crate::telemetry::{self, LogFormat};
+
+/// What the command line says.
+#[derive(Debug, Clone)]
+pub struct DemoOptions {
+    /// Where all state lies; kept when it is there.
+    pub data_directory: PathBuf,
+    /// How many numbers are reserved; `None`: as the directory has it, or a million.
+    pub reserved: Option<u32>,
+    /// Seed of the made data; `None`: as the directory has it, or 1.
+    pub seed: Option<u64>,
+    /// Where the verification plane listens.
+    pub listen: SocketAddr,
+    /// Where the admin plane listens.
+    pub admin_listen: SocketAddr,
+    /// Where the operations plane listens.
+    pub ops_listen: SocketAddr,
+    /// Verification workers; `None`: one a core.
+    pub threads: Option<NonZeroUsize>,
+    /// Verification over TLS 1.3 with a certificate of the demo's own making.
+    pub tls: bool,
+}
+
+const RESERVED_DEFAULT: u64 = 1_000_000;
+const SEED_DEFAULT: u64 = 1;
+/// Memory for the making of the register; given back before it is opened.
+const LOAD_CACHE_BYTES: usize = 512 * 1024 * 1024;
+
+/// What the directory was made with; written last, so that its presence means
+/// that everything is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Made {
+    reserved: u64,
+    seed: u64,
+}
+
+const MADE_FILE: &str = "demo.json";
+/// Marks a directory whose making was begun by the demo, so that it may be begun again.
+const MAKING_FILE: &str = "demo.making";
+
+/// Runs the demo until it is asked to end.
+///
+/// # Errors
+/// When the directory was made with another `--reserved` or `--seed`, holds
+/// something else, or the instance cannot start.
+pub fn demo(options: &DemoOptions) -> Result<(), InstanceError> {
+    telemetry::install_logs("info", LogFormat::Text).map_err(|error| InstanceError::new("log", error))?;
+    process::settle();
+    let metrics = telemetry::install_metrics().map_err(|error| InstanceError::new("metrics", error))?;
+    let data = DataDir::lock(&options.data_directory).map_err(|error| InstanceError::new("demo", error))?;
+    let made = make_or_keep(&data, options)?;
+    let blueprint = blueprint(&data, options)?;
+    let announcement = Announcement::new(&data, options, made)?;
+    let surroundings = Surroundings {
+        metrics,
+        clock: Clock::system(),
+        ready: Box::new(move |addresses| {
+            let text = announcement.text(addresses);
+            // A closed standard output does not end the demo.
+            drop(io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()));
+        }),
+        reload: None,
+    };
+    control_runtime()?.block_on(run(blueprint, data, surroundings))
+}
+
+fn make_or_keep(data: &DataDir, options: &DemoOptions) -> Result<Made, InstanceError> {
+    let io = |error: io::Error| InstanceError::new(&data.path().display().to_string(), error);
+    let made_file = data.path().join(MADE_FILE);
+    if made_file.exists() {
+        let text = fs::read_to_string(&made_file).map_err(io)?;
+        let made: Made = serde_json::from_str(&text).map_err(|error| InstanceError::new(MADE_FILE, error))?;
+        let differs = options.reserved.is_some_and(|reserved| u64::from(reserved) != made.reserved)
+            || options.seed.is_some_and(|seed| seed != made.seed);
+        if differs {
+            return Err(InstanceError::new(
+                "demo",
+                format!(
+                    "{} was made with --reserved {} --seed {}; take another --data-dir for other data",
+                    data.path().display(),
+                    made.reserved,
+                    made.seed
+                ),
+            ));
+        }
+        return Ok(made);
+    }
+    let making = data.path().join(MAKING_FILE);
+    if making.exists() {
+        // An earlier making was cut short: all of it is the demo's own, made again.
+        begin_again(data).map_err(io)?;
+    } else if data.register().exists() || data.access().exists() || data.trail().exists() {
+        return Err(InstanceError::new("demo", format!("{} is no demo directory", data.path().display())));
+    }
+    fs::write(&making, b"").map_err(io)?;
+    let made = Made {
+        reserved: options.reserved.map_or(RESERVED_DEFAULT, u64::from),
+        seed: options.seed.unwrap_or(SEED_DEFAULT),
+    };
+    make(data, made)?;
+    let text = serde_json::to_string(&made).map_err(|error| InstanceError::new(MADE_FILE, error))?;
+    fs::write(&made_file, text).map_err(io)?;
+    fs::remove_file(&making).map_err(io)?;
+    Ok(made)
+}
+
+fn begin_again(data: &DataDir) -> io::Result<()> {
+    let files = ["demo-key", "demo-admin-token", "reserved.csv", "free.csv", "sample.csv"];
+    let files = files.iter().map(|name| data.path().join(name)).chain([data.register(), data.access()]);
+    for file in files {
+        match fs::remove_file(file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn make(data: &DataDir, made: Made) -> Result<(), InstanceError> {
+    if made.reserved > RESERVED_MAX {
+        return Err(InstanceError::new("demo", format!("--reserved goes up to {RESERVED_MAX}")));
+    }
+    tracing::info!(reserved = made.reserved, seed = made.seed, "making fictional data, born 1800-1899");
+    let register = MadeRegister { reserved: made.reserved, seed: made.seed };
+    let registrant = Registrant::new("demo").map_err(|error| InstanceError::new("demo", error))?;
+    crate::register::bulk_load(
+        &data.register(),
+        LOAD_CACHE_BYTES,
+        Clock::system().now(),
+        register.reservations(),
+        Channel::EService,
+        &registrant,
+    )
+    .map_err(|error| InstanceError::new("register", error))?;
+    register
+        .write_samples(data.path())
+        .map_err(|error| InstanceError::new(&data.path().display().to_string(), error))?;
+    make_credentials(data)
+}
+
+/// The demo's key never meets a limit on one machine; its token has every role.
+fn make_credentials(data: &DataDir) -> Result<(), InstanceError> {
+    let word = |error: &dyn std::fmt::Display| InstanceError::new("demo", error);
+    let limits = demo_limits()?;
+    let (reader, access, thread) =
+        crate::access::open(&data.access(), Environment::Test, Clock::system(), limits)
+            .map_err(|error| InstanceError::new("access store", error))?;
+    let key = NewKey {
+        institution: Institution {
+            name: Name::parse("Bank Przykładowy SA").map_err(|error| word(&error))?,
+            regon: None,
+            krs: None,
+        },
+        system: Name::parse("demo").map_err(|error| word(&error))?,
+        addresses: AllowList::parse(&["127.0.0.0/8"], Environment::Test).map_err(|error| word(&error))?,
+        limits: Some(limits),
+    };
+    let token = NewToken::every_role(Name::parse("demo").map_err(|error| word(&error))?);
+    let issued = control_runtime()?.block_on(async {
+        let key = access.issue_key(key, None).await?;
+        let token = access.issue_token(token, None).await?;
+        Ok::<_, crate::access::AccessError>((key.plain, token.plain))
+    });
+    drop((reader, access));
+    thread.close();
+    let (key, token) = issued.map_err(|error| InstanceError::new("access store", error))?;
+    for (name, plain) in [("demo-key", key), ("demo-admin-token", token)] {
+        let plain = plain.ok_or_else(|| InstanceError::new(name, "was not issued"))?;
+        write_secret(&data.path().join(name), &plain).map_err(|error| InstanceError::new(name, error))?;
+    }
+    Ok(())
+}
+
+fn demo_limits() -> Result<KeyLimits, InstanceError> {
+    KeyLimits::new(100_000_000, 100_000_000, 1_000_000_000_000)
+        .map_err(|error| InstanceError::new("demo", error))
+}
+
+fn blueprint(data: &DataDir, options: &DemoOptions) -> Result<Blueprint, InstanceError> {
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let nonzero = |n: u32| std::num::NonZeroU32::new(n).unwrap_or(std::num::NonZeroU32::MIN);
+    Ok(Blueprint {
+        environment: Environment::Test,
+        data_directory: data.path().to_owned(),
+        verification_listen: vec![options.listen],
+        plane: PlaneSettings {
+            threads: options.threads.unwrap_or(cores),
+            connections_max: process::connections_max(10_000),
+            connections_per_address_max: 10_000,
+            header_read_timeout: Duration::from_secs(10),
+            body_read_timeout: Duration::from_secs(2),
+            stream_idle_timeout: Duration::from_secs(10),
+            write_stall_timeout: Duration::from_secs(10),
+            connection_age: Duration::from_secs(600),
+            tls_handshake_timeout: Duration::from_secs(5),
+            tls_handshakes_max: 256,
+            drain_timeout: Duration::from_secs(10),
+        },
+        verification_tls: options.tls.then(|| make_certificate(data.path())).transpose()?,
+        admin_listen: vec![options.admin_listen],
+        admin_tls: None,
+        ops_listen: vec![options.ops_listen],
+        durability: Durability::Flush,
+        segment_bytes: 16 * 1024 * 1024,
+        start_check_bytes: 1024 * 1024 * 1024,
+        register_cache_bytes: 32 * 1024 * 1024,
+        default_limits: KeyLimits::new(200, 1_000, 1_000_000)
+            .map_err(|error| InstanceError::new("demo", error))?,
+        auth_failures: FailureLimits { burst: nonzero(200), per_second: nonzero(20) },
+    })
+}
+
+/// Makes an authority and a server certificate for this machine's loopback,
+/// unless an earlier start did; the authority's certificate is `demo-ca.pem`.
+fn make_certificate(dir: &Path) -> Result<TlsFiles, InstanceError> {
+    let files =
+        TlsFiles { certificate: dir.join("demo-tls-certificate.pem"), key: dir.join("demo-tls-key.pem") };
+    if files.certificate.exists() && files.key.exists() {
+        return Ok(files);
+    }
+    let failed = |error: &dyn std::fmt::Display| InstanceError::new("demo certificate", error);
+    let authority_key = rcgen::KeyPair::generate().map_err(|error| failed(&error))?;
+    let mut authority = rcgen::CertificateParams::default();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    authority.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    authority.distinguished_name.push(rcgen::DnType::CommonName, "peselgate demo authority");
+    let authority_certificate = authority.self_signed(&authority_key).map_err(|error| failed(&error))?;
+    let issuer = rcgen::Issuer::new(authority, authority_key);
+    let key = rcgen::KeyPair::generate().map_err(|error| failed(&error))?;
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    let mut server = rcgen::CertificateParams::new(names).map_err(|error| failed(&error))?;
+    server.distinguished_name.push(rcgen::DnType::CommonName, "peselgate demo");
+    server.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+    let certificate = server.signed_by(&key, &issuer).map_err(|error| failed(&error))?;
+    let write = |path: &Path, text: &str, mode| {
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    };
+    write(&dir.join("demo-ca.pem"), &authority_certificate.pem(), 0o644)
+        .and_then(|()| write(&files.key, &key.serialize_pem(), 0o600))
+        .and_then(|()| write(&files.certificate, &certificate.pem(), 0o644))
+        .map_err(|error| failed(&error))?;
+    Ok(files)
+}
+
+/// What is printed once all planes answer.
+struct Announcement {
+    dir: PathBuf,
+    tls: bool,
+    reserved: u64,
+    /// A number that is reserved (or free, in an empty register), and one that is not.
+    example: String,
+    free: String,
+}
+
+impl Announcement {
+    fn new(data: &DataDir, options: &DemoOptions, made: Made) -> Result<Self, InstanceError> {
+        let first = |name: &str| {
+            let text = fs::read_to_string(data.path().join(name));
+            let text = text.map_err(|error| InstanceError::new(name, error))?;
+            Ok(text.lines().nth(1).map(str::to_owned))
+        };
+        let free = first("free.csv")?.unwrap_or_default();
+        let example = first("reserved.csv")?.unwrap_or_else(|| free.clone());
+        Ok(Self { dir: data.path().to_owned(), tls: options.tls, reserved: made.reserved, example, free })
+    }
+
+    /// The text; its last line begins with `ready`.
+    fn text(&self, addresses: &Addresses) -> String {
+        let Self { example, free, reserved, .. } = self;
+        let dir = self.dir.display();
+        let (scheme, trust, ca) = if self.tls {
+            ("https", format!(" --cacert {dir}/demo-ca.pem"), format!(" --ca-file {dir}/demo-ca.pem"))
+        } else {
+            ("http", String::new(), String::new())
+        };
+        let shown =
+            |addresses: &[SocketAddr]| addresses.first().map(SocketAddr::to_string).unwrap_or_default();
+        let (url, admin, ops) =
+            (shown(&addresses.verification), shown(&addresses.admin), shown(&addresses.ops));
+        let program = std::env::args().next().unwrap_or_else(|| "peselgate".to_owned());
+        format!(
+            r#"peselgate {version}, test environment: {reserved} fictional numbers are reserved (nobody alive: born 1800-1899)
+
+Try it from a second terminal, in this directory:
+
+  one number
+    curl -s{trust} {scheme}://{url}/v1/verify -H "authorization: Bearer $(cat {dir}/demo-key)" -H 'content-type: application/json' -d '{{"pesel":"{example}"}}'
+
+  a batch
+    curl -s{trust} {scheme}://{url}/v1/verify/batch -H "authorization: Bearer $(cat {dir}/demo-key)" -H 'content-type: application/json' -d '{{"pesels":["{example}","{free}"]}}'
+
+  a whole file of people
+    {program} bulk {dir}/sample.csv --url {scheme}://{url}{ca} --key-file {dir}/demo-key --output {dir}/sample-checked.csv
+
+  reserve a number, and see it reserved at once
+    curl -s http://{admin}/admin/v1/reservations -H "authorization: Bearer $(cat {dir}/demo-admin-token)" -H 'content-type: application/json' -d '{{"pesel":"{free}","channel":"gmina","registrant":"Urząd Gminy Przykładów"}}'
+    echo {free} | {program} verify - --url {scheme}://{url}{ca} --key-file {dir}/demo-key
+
+  health and metrics
+    curl -s http://{ops}/readyz
+    curl -s http://{ops}/metrics
+
+ready: verification {scheme}://{url}, admin http://{admin}, operations http://{ops}
+"#,
+            version = env!("CARGO_PKG_VERSION"),
+        )
+    }
+}

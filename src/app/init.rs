@@ -1,0 +1,50 @@
+//! `peselgate init`: a data directory and the first operator token.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::instance::InstanceError;
+use super::serve::control_runtime;
+use crate::access::{KeyLimits, Name, NewToken};
+use crate::clock::Clock;
+use crate::datadir::DataDir;
+use crate::environment::Environment;
+use crate::secret::PlainCredential;
+
+/// Makes the directory, its access store for this environment, and an operator
+/// token; returns the file that holds the token.
+///
+/// # Errors
+/// When the directory holds an access store already, or a file cannot be written.
+pub fn init(
+    data_directory: &Path,
+    environment: Environment,
+    token_file: Option<&Path>,
+) -> Result<PathBuf, InstanceError> {
+    let data = DataDir::lock(data_directory).map_err(|error| InstanceError::new("init", error))?;
+    if data.access().exists() {
+        return Err(InstanceError::new("init", format!("{} is there already", data.access().display())));
+    }
+    let token_file = token_file.map_or_else(|| data.path().join("operator-token"), Path::to_owned);
+    let limits = KeyLimits::new(200, 1_000, 1_000_000).map_err(|error| InstanceError::new("init", error))?;
+    let (reader, access, thread) = crate::access::open(&data.access(), environment, Clock::system(), limits)
+        .map_err(|error| InstanceError::new("access store", error))?;
+    let label = Name::parse("first operator").map_err(|error| InstanceError::new("init", error))?;
+    let issued = control_runtime()?.block_on(access.issue_token(NewToken::operator(label), None));
+    drop((reader, access));
+    thread.close();
+    let issued = issued.map_err(|error| InstanceError::new("access store", error))?;
+    let plain = issued.plain.ok_or_else(|| InstanceError::new("init", "no token was issued"))?;
+    write_secret(&token_file, &plain)
+        .map_err(|error| InstanceError::new(&token_file.display().to_string(), error))?;
+    Ok(token_file)
+}
+
+/// Writes a credential into a new file that its owner alone reads.
+pub(super) fn write_secret(path: &Path, plain: &PlainCredential) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    writeln!(file, "{}", plain.reveal())?;
+    file.sync_all()
+}

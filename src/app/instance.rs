@@ -1,0 +1,352 @@
+//! The parts at work: from bound sockets to a clean end.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::blueprint::{Blueprint, TlsFiles};
+use super::signals::{Signals, Wish};
+use super::sockets::{self, Bound};
+use crate::access::{AccessThread, AccessWriter, DirectoryReader};
+use crate::audit::{AuditUnavailable, Trail, TrailThread};
+use crate::clock::Clock;
+use crate::datadir::DataDir;
+use crate::gate::Gate;
+use crate::http::admin::{self, AdminHandles};
+use crate::http::ops::{self, OpsBoard, OpsHandles};
+use crate::http::plane::tls::{ALPN_H2_AND_HTTP1, ALPN_HTTP1, TlsSource};
+use crate::http::plane::{Phase, PlaneHandles, RunningPlane};
+use crate::http::verify::status::{StatusBoard, durability_name};
+use crate::http::{control, plane};
+use crate::register::{Commander, Reader, WriterThread};
+use crate::telemetry::Metrics;
+
+/// Why an instance did not start, or did not end well.
+#[derive(Debug)]
+pub struct InstanceError(String);
+
+impl InstanceError {
+    pub(super) fn new(what: &str, error: impl fmt::Display) -> Self {
+        Self(format!("{what}: {error}"))
+    }
+}
+
+impl fmt::Display for InstanceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for InstanceError {}
+
+/// How often the metrics' histograms are drained.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// What the composition root passes to [`run`] besides the blueprint.
+pub struct Surroundings<'a> {
+    /// The installed metrics.
+    pub metrics: Metrics,
+    /// The wall clock.
+    pub clock: Clock,
+    /// Called once all planes answer.
+    pub ready: Box<dyn FnOnce(&Addresses) + 'a>,
+    /// Reads the configuration again; `None` where there is none.
+    pub reload: Option<Box<dyn Fn() -> Option<Blueprint> + 'a>>,
+}
+
+/// Runs an instance on this thread's runtime until it is asked to end.
+///
+/// # Errors
+/// When a part cannot be built, or the trail failed for good.
+pub async fn run(
+    blueprint: Blueprint,
+    data: DataDir,
+    surroundings: Surroundings<'_>,
+) -> Result<(), InstanceError> {
+    let Surroundings { metrics, clock, ready, reload } = surroundings;
+    let sockets = Sockets::bind(&blueprint)?;
+    let addresses = sockets.addresses()?;
+    let tls = Certificates::load(&blueprint)?;
+    let mut signals = Signals::new().map_err(|error| InstanceError::new("signals", error))?;
+    let (phase_sender, phase) = watch::channel(Phase::Running);
+    let mut planes = JoinSet::new();
+
+    // Operations can look from the first moment on.
+    let board = OpsBoard::starting(metrics.clone());
+    for listener in sockets.ops {
+        let listener = listener.listen().map_err(|error| InstanceError::new("operations plane", error))?;
+        planes.spawn_local(control::serve(listener, None, ops::router(board.clone()), phase.clone()));
+    }
+    planes.spawn_local(upkeep(metrics));
+
+    let building = {
+        let (blueprint, clock) = (blueprint.clone(), clock.clone());
+        tokio::task::spawn_blocking(move || Parts::open(&blueprint, &data, &clock).map(|parts| (parts, data)))
+    };
+    let (parts, data) = building.await.map_err(|error| InstanceError::new("start", error))??;
+
+    let plane = start_plane(&blueprint, sockets.verification, &tls, &parts, clock.clone(), phase.clone())?;
+    let default_limits = Arc::new(ArcSwap::from_pointee(blueprint.default_limits));
+    let admin = admin::router(AdminHandles {
+        directory: parts.directory.clone(),
+        access: parts.access.clone(),
+        register: parts.register.clone(),
+        commander: parts.commander.clone(),
+        clock: clock.clone(),
+        default_limits: Arc::clone(&default_limits),
+    });
+    for listener in sockets.admin {
+        let listener = listener.listen().map_err(|error| InstanceError::new("admin plane", error))?;
+        planes.spawn_local(control::serve(listener, tls.admin.clone(), admin.clone(), phase.clone()));
+    }
+    board.built(OpsHandles {
+        trail: parts.trail.clone(),
+        register: parts.register.clone(),
+        commander: parts.commander.clone(),
+        directory: parts.directory.clone(),
+        tallies: plane.tallies(),
+        clock: clock.clone(),
+        phase: phase.clone(),
+    });
+    ready(&addresses);
+
+    let failed = parts.trail.failed();
+    let mut failed = std::pin::pin!(failed);
+    let trail_failed = loop {
+        tokio::select! {
+            wish = signals.next() => match wish {
+                Wish::End => break None,
+                Wish::Reload => reloaded(&tls, &default_limits, reload.as_deref()),
+            },
+            reason = failed.as_mut() => break Some(reason),
+        }
+    };
+
+    tracing::info!("draining");
+    // Everybody who watched may be gone already.
+    let _unwatched = phase_sender.send(Phase::Draining);
+    let ended = end(plane, planes, parts, trail_failed).await;
+    drop(data);
+    ended
+}
+
+/// Takes everything down in order: no more questions, no more changes, then the
+/// stores, the trail last.
+async fn end(
+    plane: RunningPlane,
+    mut planes: JoinSet<std::io::Result<()>>,
+    parts: Parts,
+    trail_failed: Option<String>,
+) -> Result<(), InstanceError> {
+    let joined = tokio::task::spawn_blocking(move || plane.join());
+    joined.await.map_err(|error| InstanceError::new("verification plane", error))?;
+    // The upkeep never ends by itself; the listeners have their own deadlines.
+    let listeners = async {
+        while planes.len() > 1 {
+            planes.join_next().await;
+        }
+    };
+    drop(tokio::time::timeout(Duration::from_secs(6), listeners).await);
+    planes.shutdown().await;
+    let closing = tokio::task::spawn_blocking(move || parts.close());
+    let closed = closing.await.map_err(|error| InstanceError::new("end", error))?;
+    match (trail_failed, closed) {
+        (Some(reason), _) => {
+            Err(InstanceError::new("audit trail", format!("{reason}; no answer was given after that")))
+        }
+        (None, Err(error)) => Err(InstanceError::new("audit trail", error)),
+        (None, Ok(())) => {
+            tracing::info!("ended");
+            Ok(())
+        }
+    }
+}
+
+/// Where the planes listen.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    /// The verification plane.
+    pub verification: Vec<SocketAddr>,
+    /// The admin plane.
+    pub admin: Vec<SocketAddr>,
+    /// The operations plane.
+    pub ops: Vec<SocketAddr>,
+}
+
+/// The sockets of all planes, bound.
+struct Sockets {
+    verification: Vec<Bound>,
+    admin: Vec<Bound>,
+    ops: Vec<Bound>,
+}
+
+impl Sockets {
+    fn bind(blueprint: &Blueprint) -> Result<Self, InstanceError> {
+        let bind = |plane, addresses: &[_]| {
+            sockets::bind(plane, addresses).map_err(|error| InstanceError(error.to_string()))
+        };
+        Ok(Self {
+            verification: bind("the verification plane", &blueprint.verification_listen)?,
+            admin: bind("the admin plane", &blueprint.admin_listen)?,
+            ops: bind("the operations plane", &blueprint.ops_listen)?,
+        })
+    }
+
+    fn addresses(&self) -> Result<Addresses, InstanceError> {
+        let of = |sockets: &[Bound]| {
+            let addresses = sockets.iter().map(Bound::address).collect::<std::io::Result<Vec<_>>>();
+            addresses.map_err(|error| InstanceError::new("sockets", error))
+        };
+        Ok(Addresses { verification: of(&self.verification)?, admin: of(&self.admin)?, ops: of(&self.ops)? })
+    }
+}
+
+/// The certificates of both planes that may have one.
+struct Certificates {
+    verification: Option<TlsSource>,
+    admin: Option<TlsSource>,
+}
+
+impl Certificates {
+    fn load(blueprint: &Blueprint) -> Result<Self, InstanceError> {
+        let load = |files: &Option<TlsFiles>, alpn| {
+            let source = files.as_ref().map(|files| TlsSource::load(&files.certificate, &files.key, alpn));
+            source.transpose().map_err(|error| InstanceError::new("TLS", error))
+        };
+        Ok(Self {
+            verification: load(&blueprint.verification_tls, ALPN_H2_AND_HTTP1)?,
+            admin: load(&blueprint.admin_tls, ALPN_HTTP1)?,
+        })
+    }
+}
+
+/// Register, access and trail, opened.
+struct Parts {
+    register: Reader,
+    commander: Commander,
+    register_thread: WriterThread,
+    directory: DirectoryReader,
+    access: AccessWriter,
+    access_thread: AccessThread,
+    trail: Trail,
+    trail_thread: TrailThread,
+}
+
+impl Parts {
+    fn open(blueprint: &Blueprint, data: &DataDir, clock: &Clock) -> Result<Self, InstanceError> {
+        let started = std::time::Instant::now();
+        let (trail, trail_thread, recovered) = crate::audit::open(
+            blueprint.trail(data.trail()),
+            clock.clone(),
+            env!("CARGO_PKG_VERSION"),
+            blueprint.environment,
+        )
+        .map_err(|error| InstanceError::new("audit trail", error))?;
+        if let Some((torn, kept)) = &recovered.torn {
+            tracing::warn!(?torn, ?kept, "a torn tail of the trail was set aside");
+        }
+        let (directory, access, access_thread) = crate::access::open(
+            &data.access(),
+            blueprint.environment,
+            clock.clone(),
+            blueprint.default_limits,
+        )
+        .map_err(|error| InstanceError::new("access store", error))?;
+        let (register, commander, register_thread) =
+            crate::register::open(&blueprint.register(data.register()), clock.clone())
+                .map_err(|error| InstanceError::new("register", error))?;
+        let snapshot = register.snapshot();
+        tracing::info!(
+            reserved = snapshot.reserved_count(),
+            sequence = snapshot.sequence().value(),
+            keys = directory.load().key_count(),
+            seconds = started.elapsed().as_secs_f64(),
+            "loaded"
+        );
+        drop(snapshot);
+        Ok(Self {
+            register,
+            commander,
+            register_thread,
+            directory,
+            access,
+            access_thread,
+            trail,
+            trail_thread,
+        })
+    }
+
+    /// Stops the writers; the trail's last record is written last.
+    fn close(self) -> Result<(), AuditUnavailable> {
+        let Self {
+            register,
+            commander,
+            register_thread,
+            directory,
+            access,
+            access_thread,
+            trail,
+            trail_thread,
+        } = self;
+        drop((register, commander, directory, access));
+        register_thread.stop();
+        access_thread.close();
+        drop(trail);
+        trail_thread.close()
+    }
+}
+
+fn start_plane(
+    blueprint: &Blueprint,
+    sockets: Vec<Bound>,
+    tls: &Certificates,
+    parts: &Parts,
+    clock: Clock,
+    phase: watch::Receiver<Phase>,
+) -> Result<RunningPlane, InstanceError> {
+    let failed = |error: std::io::Error| InstanceError::new("verification plane", error);
+    let listeners = sockets.into_iter().map(Bound::listen).collect::<std::io::Result<_>>().map_err(failed)?;
+    metrics::gauge!("peselgate_audit_durability_info", "durability" => durability_name(blueprint.durability))
+        .set(1.0);
+    let handles = PlaneHandles {
+        gate: Arc::new(Gate::new(parts.directory.clone(), blueprint.auth_failures)),
+        register: parts.register.clone(),
+        trail: parts.trail.clone(),
+        clock,
+        status: Arc::new(StatusBoard::new(blueprint.environment, blueprint.durability)),
+    };
+    RunningPlane::start(listeners, blueprint.plane.clone(), tls.verification.clone(), handles, phase)
+        .map_err(failed)
+}
+
+/// Reads again what may change while the instance runs; what cannot be read
+/// stays as it was.
+fn reloaded(
+    tls: &Certificates,
+    default_limits: &ArcSwap<crate::access::KeyLimits>,
+    reload: Option<&(dyn Fn() -> Option<Blueprint> + '_)>,
+) {
+    for source in [&tls.verification, &tls.admin].into_iter().flatten() {
+        match plane::tls::TlsSource::reload(source) {
+            Ok(()) => tracing::info!("certificate reloaded"),
+            Err(error) => tracing::error!(%error, "the certificate stays as it was"),
+        }
+    }
+    if let Some(blueprint) = reload.and_then(|reload| reload()) {
+        default_limits.store(Arc::new(blueprint.default_limits));
+        tracing::info!("configuration reloaded");
+    }
+}
+
+async fn upkeep(metrics: Metrics) -> std::io::Result<()> {
+    let mut ticks = tokio::time::interval(UPKEEP_EVERY);
+    loop {
+        ticks.tick().await;
+        metrics.upkeep();
+    }
+}

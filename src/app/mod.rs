@@ -1,0 +1,18 @@
+//! The composition root: builds the parts from their own small configurations,
+//! hands each just its handles, and takes them down in order.
+//!
+//! - [`blueprint`]: what an instance is built from.
+//! - [`instance`]: the parts at work, from bound sockets to a clean end.
+//! - [`demo`]: the test environment in one go.
+//! - [`serve`], [`init`], [`audit`]: the server commands.
+
+pub mod audit;
+pub mod blueprint;
+pub mod demo;
+mod demo_data;
+pub mod init;
+pub mod instance;
+mod process;
+pub mod serve;
+mod signals;
+mod sockets;

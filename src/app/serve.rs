@@ -1,0 +1,86 @@
+//! `peselgate serve`: the real thing.
+
+use std::path::Path;
+
+use super::blueprint::Blueprint;
+use super::instance::{InstanceError, Surroundings, run};
+use super::process;
+use crate::clock::Clock;
+use crate::config::{self, Config, Variables};
+use crate::datadir::DataDir;
+use crate::telemetry::{self, LogFormat};
+
+/// Judges a configuration file without starting anything; the text says so.
+///
+/// # Errors
+/// With the key, the value and what is allowed.
+pub fn check(path: &Path) -> Result<String, InstanceError> {
+    let config = load(path)?;
+    let blueprint = judged(&config)?;
+    for files in [&blueprint.verification_tls, &blueprint.admin_tls].into_iter().flatten() {
+        for file in [&files.certificate, &files.key] {
+            std::fs::File::open(file)
+                .map_err(|error| InstanceError::new(&file.display().to_string(), error))?;
+        }
+    }
+    let warnings: String = config
+        .warnings
+        .iter()
+        .map(|warning| format!("\nwarning: {}: {}", warning.key, warning.message))
+        .collect();
+    Ok(format!("{}: good for the {} environment{warnings}", path.display(), config.environment))
+}
+
+/// Runs a gateway until it is asked to end.
+///
+/// # Errors
+/// When it cannot start, or the trail failed.
+pub fn serve(path: &Path) -> Result<(), InstanceError> {
+    process::settle();
+    let config = load(path)?;
+    let blueprint = judged(&config)?;
+    let format = match config.log.format {
+        config::LogFormat::Json => LogFormat::Json,
+        config::LogFormat::Text => LogFormat::Text,
+    };
+    telemetry::install_logs(config.log.level.name(), format)
+        .map_err(|error| InstanceError::new("log", error))?;
+    for warning in &config.warnings {
+        tracing::warn!(key = warning.key, "{}", warning.message);
+    }
+    let metrics = telemetry::install_metrics().map_err(|error| InstanceError::new("metrics", error))?;
+    let data =
+        DataDir::lock(&blueprint.data_directory).map_err(|error| InstanceError::new("start", error))?;
+    let reload = || match load(path).and_then(|config| judged(&config)) {
+        Ok(blueprint) => Some(blueprint),
+        Err(error) => {
+            tracing::error!(%error, "the configuration stays as it was");
+            None
+        }
+    };
+    let surroundings = Surroundings {
+        metrics,
+        clock: Clock::system(),
+        ready: Box::new(|addresses| tracing::info!(?addresses, "ready")),
+        reload: Some(Box::new(reload)),
+    };
+    control_runtime()?.block_on(run(blueprint, data, surroundings))
+}
+
+/// The runtime of everything but the verification workers.
+pub(super) fn control_runtime() -> Result<tokio::runtime::LocalRuntime, InstanceError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(16)
+        .build_local(tokio::runtime::LocalOptions::default())
+        .map_err(|error| InstanceError::new("runtime", error))
+}
+
+fn load(path: &Path) -> Result<Config, InstanceError> {
+    config::load(path, &Variables::of_this_process())
+        .map_err(|error| InstanceError::new("configuration", error))
+}
+
+fn judged(config: &Config) -> Result<Blueprint, InstanceError> {
+    Blueprint::from_config(config).map_err(|error| InstanceError::new("configuration", error))
+}

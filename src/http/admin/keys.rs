@@ -1,0 +1,175 @@
+//! API keys: issued, listed, deactivated, their allow-list and limits replaced.
+
+use axum::Json as Answer;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::body::Json;
+use super::{Caller, Handles};
+use crate::access::{AllowList, Institution, KeyLimits, KeyRecord, Krs, Name, NewKey, Regon, Role};
+use crate::http::problem::{Code, Problem};
+use crate::secret::KeyId;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewKeyBody {
+    institution: InstitutionBody,
+    system: String,
+    addresses: Vec<String>,
+    limits: Option<LimitsBody>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InstitutionBody {
+    name: String,
+    regon: Option<String>,
+    krs: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LimitsBody {
+    per_second: u32,
+    burst: u32,
+    per_day: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AddressesBody {
+    addresses: Vec<String>,
+}
+
+/// 201 with the key itself, shown this once; a replay under the same idempotency
+/// key is a 200 without it.
+pub(super) async fn issue(
+    State(handles): State<Handles>,
+    caller: Caller,
+    Json(body): Json<NewKeyBody>,
+) -> Result<(StatusCode, Answer<Value>), Problem> {
+    caller.needs(&[Role::Operator])?;
+    let limits = match body.limits {
+        Some(limits) => judged(&limits)?,
+        None => **handles.default_limits.load(),
+    };
+    let new = NewKey {
+        institution: Institution {
+            name: Name::parse(&body.institution.name).map_err(invalid("institution.name"))?,
+            regon: body
+                .institution
+                .regon
+                .as_deref()
+                .map(Regon::parse)
+                .transpose()
+                .map_err(invalid("institution.regon"))?,
+            krs: body
+                .institution
+                .krs
+                .as_deref()
+                .map(Krs::parse)
+                .transpose()
+                .map_err(invalid("institution.krs"))?,
+        },
+        system: Name::parse(&body.system).map_err(invalid("system"))?,
+        addresses: allow_list(&handles, &body.addresses)?,
+        limits: Some(limits),
+    };
+    let issued = handles.access.issue_key(new, caller.access_idempotency()?).await?;
+    let mut answer = shown(&issued.record);
+    let status = match (&issued.plain, answer.as_object_mut()) {
+        (Some(plain), Some(fields)) => {
+            fields.insert("key".to_owned(), plain.reveal().into());
+            StatusCode::CREATED
+        }
+        _ => StatusCode::OK,
+    };
+    tracing::info!(key_id = %issued.record.id(), by = %caller.identity.token_id(), "key issued");
+    Ok((status, Answer(answer)))
+}
+
+pub(super) async fn list(State(handles): State<Handles>, caller: Caller) -> Result<Answer<Value>, Problem> {
+    caller.needs(&[Role::Operator, Role::Auditor])?;
+    let directory = handles.directory.load();
+    let keys: Vec<Value> = directory.keys().map(|record| shown(record)).collect();
+    Ok(Answer(json!({"keys": keys})))
+}
+
+pub(super) async fn deactivate(
+    State(handles): State<Handles>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Answer<Value>, Problem> {
+    caller.needs(&[Role::Operator])?;
+    let record = handles.access.deactivate_key(key_id(&id)?).await?;
+    tracing::info!(key_id = %record.id(), by = %caller.identity.token_id(), "key deactivated");
+    Ok(Answer(shown(&record)))
+}
+
+pub(super) async fn set_addresses(
+    State(handles): State<Handles>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Json(body): Json<AddressesBody>,
+) -> Result<Answer<Value>, Problem> {
+    caller.needs(&[Role::Operator])?;
+    let addresses = allow_list(&handles, &body.addresses)?;
+    let record = handles.access.set_addresses(key_id(&id)?, addresses).await?;
+    tracing::info!(key_id = %record.id(), by = %caller.identity.token_id(), "allow-list replaced");
+    Ok(Answer(shown(&record)))
+}
+
+pub(super) async fn set_limits(
+    State(handles): State<Handles>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Json(body): Json<LimitsBody>,
+) -> Result<Answer<Value>, Problem> {
+    caller.needs(&[Role::Operator])?;
+    let record = handles.access.set_limits(key_id(&id)?, judged(&body)?).await?;
+    tracing::info!(key_id = %record.id(), by = %caller.identity.token_id(), "limits replaced");
+    Ok(Answer(shown(&record)))
+}
+
+fn judged(limits: &LimitsBody) -> Result<KeyLimits, Problem> {
+    KeyLimits::new(limits.per_second, limits.burst, limits.per_day).map_err(invalid("limits"))
+}
+
+fn allow_list(handles: &Handles, addresses: &[String]) -> Result<AllowList, Problem> {
+    AllowList::parse(addresses, handles.directory.environment()).map_err(invalid("addresses"))
+}
+
+/// An id that cannot exist is an id that is not there.
+pub(super) fn key_id(text: &str) -> Result<KeyId, Problem> {
+    KeyId::parse(text.as_bytes()).ok_or_else(Problem::not_found)
+}
+
+pub(super) fn invalid<E: std::fmt::Display>(field: &'static str) -> impl Fn(E) -> Problem {
+    move |error| Problem::new(Code::InvalidValue, format!("{field}: {error}")).with("field", field)
+}
+
+fn shown(record: &KeyRecord) -> Value {
+    let limits = record.limits();
+    let institution = record.institution();
+    let mut who = serde_json::Map::new();
+    who.insert("name".to_owned(), institution.name.as_str().into());
+    if let Some(regon) = &institution.regon {
+        who.insert("regon".to_owned(), regon.as_str().into());
+    }
+    if let Some(krs) = &institution.krs {
+        who.insert("krs".to_owned(), krs.as_str().into());
+    }
+    let addresses: Vec<String> = record.addresses().networks().map(|network| network.to_string()).collect();
+    json!({
+        "id": record.id(),
+        "environment": record.environment(),
+        "institution": who,
+        "system": record.system().as_str(),
+        "addresses": addresses,
+        "limits": {"per_second": limits.per_second(), "burst": limits.burst(), "per_day": limits.per_day()},
+        "created_at": record.created_at(),
+        "deactivated_at": record.deactivated_at(),
+    })
+}

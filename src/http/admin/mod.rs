@@ -1,0 +1,131 @@
+//! The admin plane: register changes, keys and tokens, for the operator's
+//! staff, officials and the register's channels.
+//!
+//! Every handler begins with [`Caller`]: no call is handled without a token,
+//! and what it may do is asked by role.
+
+mod body;
+mod import;
+mod keys;
+mod register;
+mod tokens;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use axum::routing::{get, post, put};
+
+use super::control::{leave, method_not_allowed, not_found};
+use super::problem::{Code, Problem};
+use crate::access::{AccessError, AccessWriter, DirectoryReader, KeyLimits, Role};
+use crate::clock::Clock;
+use crate::gate::{AdminIdentity, Officer, authenticate_admin};
+use crate::register::{Commander, Reader};
+
+/// What the plane works with: the writers are here and nowhere else.
+pub struct AdminHandles {
+    /// Tokens and keys as they are.
+    pub directory: DirectoryReader,
+    /// Changes them.
+    pub access: AccessWriter,
+    /// The register as it is.
+    pub register: Reader,
+    /// Changes it.
+    pub commander: Commander,
+    /// What time it is.
+    pub clock: Clock,
+    /// Limits of keys issued without their own; a reload exchanges them.
+    pub default_limits: Arc<ArcSwap<KeyLimits>>,
+}
+
+type Handles = Arc<AdminHandles>;
+
+/// The plane's routes.
+pub fn router(handles: AdminHandles) -> Router {
+    Router::new()
+        .route("/admin/v1/reservations", post(register::reserve))
+        .route("/admin/v1/withdrawals", post(register::withdraw))
+        .route("/admin/v1/entries/query", post(register::entry))
+        .route("/admin/v1/events", get(register::events))
+        .route("/admin/v1/import", post(import::import))
+        .route("/admin/v1/keys", post(keys::issue).get(keys::list))
+        .route("/admin/v1/keys/{id}/deactivate", post(keys::deactivate))
+        .route("/admin/v1/keys/{id}/addresses", put(keys::set_addresses))
+        .route("/admin/v1/keys/{id}/limits", put(keys::set_limits))
+        .route("/admin/v1/tokens", post(tokens::issue).get(tokens::list))
+        .route("/admin/v1/tokens/{id}/deactivate", post(tokens::deactivate))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(axum::middleware::from_fn(leave))
+        .with_state(Arc::new(handles))
+}
+
+/// Whoever calls, by a token that proved itself on this very request.
+struct Caller {
+    identity: AdminIdentity,
+    idempotency_key: Option<Vec<u8>>,
+}
+
+impl FromRequestParts<Handles> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, handles: &Handles) -> Result<Self, Problem> {
+        let authorization = one_value(&parts.headers, &AUTHORIZATION)?;
+        let identity = authenticate_admin(&handles.directory, authorization.as_deref())?;
+        let name = axum::http::HeaderName::from_static("idempotency-key");
+        Ok(Self { identity, idempotency_key: one_value(&parts.headers, &name)? })
+    }
+}
+
+fn one_value(headers: &HeaderMap, name: &axum::http::HeaderName) -> Result<Option<Vec<u8>>, Problem> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next().map(|value| value.as_bytes().to_vec());
+    match values.next() {
+        Some(_) => Err(Problem::new(Code::MalformedRequest, format!("more than one `{name}` field"))),
+        None => Ok(value),
+    }
+}
+
+impl Caller {
+    /// Is one of these roles the caller's?
+    fn needs(&self, roles: &[Role]) -> Result<Officer, Problem> {
+        self.identity.require_any(roles).map_err(|_| {
+            let names: Vec<_> = roles.iter().map(|role| role.name()).collect();
+            Problem::new(Code::Forbidden, format!("this call needs the role {}", names.join(" or ")))
+        })
+    }
+
+    /// The idempotency key of an access change, scoped to the caller's token.
+    fn access_idempotency(&self) -> Result<Option<crate::access::IdempotencyKey>, Problem> {
+        self.idempotency_key
+            .as_deref()
+            .map(|text| crate::access::IdempotencyKey::parse(self.identity.token_id(), text))
+            .transpose()
+            .map_err(|error| Problem::new(Code::MalformedRequest, error.to_string()))
+    }
+}
+
+impl From<AccessError> for Problem {
+    fn from(error: AccessError) -> Self {
+        let detail = error.to_string();
+        match error {
+            AccessError::NotFound => Self::not_found(),
+            AccessError::Deactivated => Self::new(Code::InvalidValue, detail),
+            AccessError::IdempotencyMismatch => Self::new(Code::IdempotencyMismatch, detail),
+            AccessError::AddressesOfOtherEnvironment | AccessError::EveryRoleInProduction => {
+                Self::new(Code::InvalidValue, detail)
+            }
+            AccessError::Full => Self::new(Code::AccessUnavailable, detail),
+            AccessError::Overloaded => Self::overloaded(),
+            AccessError::Unavailable { since } => {
+                Self::new(Code::AccessUnavailable, detail).with("unavailable_since", since.to_string())
+            }
+            AccessError::NoRandomness => Self::new(Code::AccessUnavailable, detail),
+        }
+    }
+}

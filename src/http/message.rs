@@ -1,0 +1,150 @@
+//! Request bodies: bounded in size and time, read only for who may ask.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::{HeaderMap, Version};
+use hyper::body::{Body, Incoming};
+
+use crate::http::plane::Connection;
+use crate::http::problem::{Code, Problem};
+
+/// What a body is said to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MediaType {
+    Json,
+    Ndjson,
+}
+
+/// Judges the head's words on the body.
+///
+/// # Errors
+/// 415 for another media type or a content coding, 400 for a body framed twice.
+pub(crate) fn media_type(headers: &HeaderMap) -> Result<MediaType, Problem> {
+    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
+        return Err(Problem::new(Code::MalformedRequest, "content-length beside transfer-encoding"));
+    }
+    if headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        return Err(Problem::new(Code::UnsupportedMediaType, "no content-encoding is taken"));
+    }
+    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(MediaType::Json) };
+    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        Ok(MediaType::Json)
+    } else if essence.eq_ignore_ascii_case("application/x-ndjson") {
+        Ok(MediaType::Ndjson)
+    } else {
+        Err(Problem::new(
+            Code::UnsupportedMediaType,
+            "send content-type: application/json (a stream: application/x-ndjson)",
+        ))
+    }
+}
+
+/// Reads a body that is no stream.
+///
+/// # Errors
+/// 413 over `bytes_max`, 408 when it comes too slowly, 400 when it breaks off or
+/// is framed by a transfer coding it does not need.
+pub(crate) async fn read_whole(
+    connection: &Connection,
+    version: Version,
+    headers: &HeaderMap,
+    body: Incoming,
+    bytes_max: usize,
+) -> Result<Bytes, Problem> {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        // Only a stream has no length beforehand; everywhere else a transfer
+        // coding is a second opinion on where the message ends.
+        return Err(Problem::new(Code::MalformedRequest, "send content-length, no transfer-encoding"));
+    }
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(too_large(bytes_max));
+    }
+    if version == Version::HTTP_2 {
+        let reading = Whole { control: None, body, bytes: BytesMut::new(), bytes_max };
+        tokio::time::timeout(connection.worker.settings.body_read_timeout, reading)
+            .await
+            .unwrap_or_else(|_| Err(too_slow()))
+    } else {
+        // HTTP/1.1 has one body at a time; the worker's look-out keeps its time.
+        connection.control.body_begins(Instant::now());
+        let control = Some(Rc::clone(&connection.control));
+        let read = Whole { control, body, bytes: BytesMut::new(), bytes_max }.await;
+        connection.control.body_ends();
+        read
+    }
+}
+
+fn too_large(bytes_max: usize) -> Problem {
+    Problem::new(Code::ContentTooLarge, format!("at most {bytes_max} bytes")).with("bytes_max", bytes_max)
+}
+
+fn too_slow() -> Problem {
+    Problem::new(Code::RequestTimeout, "the body was not complete in time")
+}
+
+struct Whole {
+    control: Option<Rc<crate::http::plane::Control>>,
+    body: Incoming,
+    bytes: BytesMut,
+    bytes_max: usize,
+}
+
+impl Future for Whole {
+    type Output = Result<Bytes, Problem>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        loop {
+            if this.control.as_ref().is_some_and(|control| control.is_body_late()) {
+                return Poll::Ready(Err(too_slow()));
+            }
+            let Some(frame) = ready!(Pin::new(&mut this.body).poll_frame(cx)) else {
+                return Poll::Ready(Ok(std::mem::take(&mut this.bytes).freeze()));
+            };
+            let Ok(frame) = frame else {
+                return Poll::Ready(Err(Problem::new(Code::MalformedRequest, "the body broke off")));
+            };
+            let Ok(data) = frame.into_data() else { continue };
+            if this.bytes.len() + data.len() > this.bytes_max {
+                return Poll::Ready(Err(too_large(this.bytes_max)));
+            }
+            if this.bytes.is_empty() && this.body.is_end_stream() {
+                return Poll::Ready(Ok(data));
+            }
+            this.bytes.extend_from_slice(&data);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn media_types_are_told_apart() {
+        let judged = |pairs: &[(http::HeaderName, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.insert(name, HeaderValue::from_static(value));
+            }
+            media_type(&headers).map_err(|problem| problem.code())
+        };
+        assert_eq!(judged(&[]), Ok(MediaType::Json));
+        assert_eq!(judged(&[(CONTENT_TYPE, "application/json; charset=utf-8")]), Ok(MediaType::Json));
+        assert_eq!(judged(&[(CONTENT_TYPE, "Application/X-NDJSON")]), Ok(MediaType::Ndjson));
+        assert_eq!(judged(&[(CONTENT_TYPE, "text/plain")]), Err(Code::UnsupportedMediaType));
+        assert_eq!(judged(&[(CONTENT_ENCODING, "gzip")]), Err(Code::UnsupportedMediaType));
+        assert_eq!(
+            judged(&[(CONTENT_LENGTH, "1"), (TRANSFER_ENCODING, "chunked")]),
+            Err(Code::MalformedRequest)
+        );
+    }
+}

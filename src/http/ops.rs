@@ -1,0 +1,141 @@
+//! The operations plane: is it alive, may it get traffic, what does it measure.
+
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::control::{leave, method_not_allowed, not_found};
+use super::plane::{Phase, Tallies};
+use crate::access::DirectoryReader;
+use crate::audit::{Trail, TrailHealth};
+use crate::clock::Clock;
+use crate::register::{Commander, Health, Reader};
+use crate::telemetry::Metrics;
+
+/// What the plane looks at.
+pub struct OpsHandles {
+    /// Is the trail writable?
+    pub trail: Trail,
+    /// The register's state.
+    pub register: Reader,
+    /// Is the register's writer well? (Its health is all that is asked of it.)
+    pub commander: Commander,
+    /// Keys, and what their limits refused.
+    pub directory: DirectoryReader,
+    /// The workers' counters.
+    pub tallies: Tallies,
+    /// What time it is.
+    pub clock: Clock,
+    /// Running or draining.
+    pub phase: watch::Receiver<Phase>,
+}
+
+/// What the plane answers from: little while the instance starts, everything
+/// once it is built.
+#[derive(Clone)]
+pub struct OpsBoard(Arc<Board>);
+
+struct Board {
+    metrics: Metrics,
+    handles: OnceLock<OpsHandles>,
+}
+
+impl OpsBoard {
+    /// A board that says "starting".
+    #[must_use]
+    pub fn starting(metrics: Metrics) -> Self {
+        Self(Arc::new(Board { metrics, handles: OnceLock::new() }))
+    }
+
+    /// From now on the parts are looked at. Said once; a second word is ignored.
+    pub fn built(&self, handles: OpsHandles) {
+        drop(self.0.handles.set(handles));
+    }
+
+    /// Why no traffic should come here; nothing means it should.
+    fn not_ready(&self) -> Vec<String> {
+        match self.0.handles.get() {
+            Some(handles) => handles.not_ready(),
+            None => vec!["starting: the register is being loaded".to_owned()],
+        }
+    }
+}
+
+/// The plane's routes.
+pub fn router(board: OpsBoard) -> Router {
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(axum::middleware::from_fn(leave))
+        .with_state(board)
+}
+
+async fn livez() -> &'static str {
+    "ok\n"
+}
+
+async fn readyz(State(board): State<OpsBoard>) -> Response {
+    let reasons = board.not_ready();
+    if reasons.is_empty() {
+        return "ready\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, axum::Json(json!({"ready": false, "reasons": reasons}))).into_response()
+}
+
+impl OpsHandles {
+    fn not_ready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if *self.phase.borrow() == Phase::Draining {
+            reasons.push("draining: the instance is shutting down".to_owned());
+        }
+        match self.trail.health() {
+            TrailHealth::Writable => {}
+            TrailHealth::NoSpace { since, reason } => {
+                reasons.push(format!("audit: no room is prepared since {since}: {reason}"));
+            }
+            TrailHealth::Failed { since, reason } => {
+                reasons.push(format!("audit: failed at {since}: {reason}"));
+            }
+        }
+        reasons
+    }
+
+    fn sample(&self) {
+        let snapshot = self.register.snapshot();
+        let now = self.clock.now();
+        metrics::gauge!("peselgate_register_sequence").set(snapshot.sequence().value() as f64);
+        metrics::gauge!("peselgate_register_reserved_numbers").set(snapshot.reserved_count() as f64);
+        metrics::gauge!("peselgate_register_entries").set(snapshot.entry_count() as f64);
+        metrics::gauge!("peselgate_register_snapshot_bytes").set(snapshot.resident_bytes() as f64);
+        let age = now.unix_seconds() - snapshot.as_of().unix_seconds();
+        metrics::gauge!("peselgate_register_age_seconds").set(age as f64);
+        let writer_fails = matches!(*self.commander.health(), Health::Failed { .. });
+        metrics::gauge!("peselgate_register_writer_failed").set(f64::from(u8::from(writer_fails)));
+        let directory = self.directory.load();
+        metrics::gauge!("peselgate_keys").set(directory.keys().filter(|key| key.is_active()).count() as f64);
+        for (id, refused) in directory.refusals() {
+            metrics::counter!("peselgate_limiter_refusals_total", "key_id" => id.to_string())
+                .absolute(refused);
+        }
+    }
+}
+
+async fn metrics(State(board): State<OpsBoard>) -> impl IntoResponse {
+    if let Some(handles) = board.0.handles.get() {
+        handles.tallies.collect().await;
+        handles.sample();
+    }
+    metrics::gauge!("peselgate_ready").set(f64::from(u8::from(board.not_ready().is_empty())));
+    metrics::gauge!("peselgate_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], board.0.metrics.render())
+}

@@ -1,0 +1,168 @@
+//! Accepts connections and deals each to the worker with the fewest.
+//!
+//! One acceptor rather than `SO_REUSEPORT` per worker: institutions keep few
+//! connections and keep them long, and the kernel's hash splits a few unevenly.
+
+use std::io;
+use std::net::{IpAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+
+use super::worker::Message;
+use super::{Phase, PlaneSettings};
+use crate::gate::Peer;
+
+/// Pauses after a failed accept (out of file descriptors, say).
+const BACK_OFF_MIN: Duration = Duration::from_millis(10);
+const BACK_OFF_MAX: Duration = Duration::from_millis(500);
+
+/// A connection on its way to a worker.
+pub(super) struct Accepted {
+    pub(super) stream: std::net::TcpStream,
+    pub(super) peer: Peer,
+    pub(super) slot: Slot,
+}
+
+/// A connection's place: given back when dropped.
+pub(super) struct Slot {
+    address: IpAddr,
+    per_address: Arc<DashMap<IpAddr, u32>>,
+    worker_load: Arc<AtomicUsize>,
+    open: metrics::Gauge,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.worker_load.fetch_sub(1, Ordering::Relaxed);
+        self.open.decrement(1);
+        self.per_address.remove_if_mut(&self.address, |_, count| {
+            *count -= 1;
+            *count == 0
+        });
+    }
+}
+
+pub(super) struct Acceptor {
+    listeners: Vec<TcpListener>,
+    shared: Arc<Shared>,
+    phase: watch::Receiver<Phase>,
+    runtime: tokio::runtime::Runtime,
+}
+
+struct Shared {
+    workers: Vec<(mpsc::UnboundedSender<Message>, Arc<AtomicUsize>)>,
+    places: Arc<Semaphore>,
+    per_address: Arc<DashMap<IpAddr, u32>>,
+    per_address_max: u32,
+    open: metrics::Gauge,
+    accepted: metrics::Counter,
+    refused_per_address: metrics::Counter,
+    accept_errors: metrics::Counter,
+}
+
+impl Acceptor {
+    pub(super) fn new(
+        listeners: Vec<TcpListener>,
+        settings: &PlaneSettings,
+        inboxes: Vec<mpsc::UnboundedSender<Message>>,
+        phase: watch::Receiver<Phase>,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            workers: inboxes.into_iter().map(|inbox| (inbox, Arc::default())).collect(),
+            places: Arc::new(Semaphore::new(settings.connections_max)),
+            per_address: Arc::default(),
+            per_address_max: settings.connections_per_address_max,
+            open: metrics::gauge!("peselgate_connections"),
+            accepted: metrics::counter!("peselgate_connections_accepted_total"),
+            refused_per_address: metrics::counter!("peselgate_connections_refused_total", "reason" => "per-address"),
+            accept_errors: metrics::counter!("peselgate_accept_errors_total"),
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { listeners, shared, phase, runtime })
+    }
+
+    pub(super) fn run(self) {
+        let Self { listeners, shared, mut phase, runtime } = self;
+        runtime.block_on(async {
+            let mut tasks = tokio::task::JoinSet::new();
+            for listener in listeners {
+                tasks.spawn(accept_all(listener, Arc::clone(&shared)));
+            }
+            // Either the sender says Draining or it is gone: both end accepting.
+            let ended = phase.wait_for(|phase| *phase == Phase::Draining).await;
+            drop(ended);
+            tasks.shutdown().await;
+        });
+    }
+}
+
+async fn accept_all(listener: TcpListener, shared: Arc<Shared>) {
+    let listener =
+        match listener.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(listener)) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(%error, "a listener cannot be used");
+                return;
+            }
+        };
+    let mut back_off = BACK_OFF_MIN;
+    loop {
+        // The place is taken before the accept: what finds none waits in the
+        // kernel's backlog, unopened.
+        let Ok(place) = Arc::clone(&shared.places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                back_off = BACK_OFF_MIN;
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "nodelay");
+                }
+                match stream.into_std() {
+                    Ok(stream) => shared.deal(stream, address, place),
+                    Err(error) => tracing::warn!(%error, "a connection cannot be handed over"),
+                }
+            }
+            Err(error) => {
+                shared.accept_errors.increment(1);
+                tracing::warn!(%error, "accept");
+                tokio::time::sleep(back_off).await;
+                back_off = (back_off * 2).min(BACK_OFF_MAX);
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn deal(&self, stream: std::net::TcpStream, address: std::net::SocketAddr, place: OwnedSemaphorePermit) {
+        let peer = Peer::from_socket(address);
+        let address = address.ip();
+        {
+            let mut count = self.per_address.entry(address).or_insert(0);
+            if *count >= self.per_address_max {
+                self.refused_per_address.increment(1);
+                return;
+            }
+            *count += 1;
+        }
+        let Some((inbox, load)) = self.workers.iter().min_by_key(|(_, load)| load.load(Ordering::Relaxed))
+        else {
+            return;
+        };
+        load.fetch_add(1, Ordering::Relaxed);
+        self.open.increment(1);
+        self.accepted.increment(1);
+        let slot = Slot {
+            address,
+            per_address: Arc::clone(&self.per_address),
+            worker_load: Arc::clone(load),
+            open: self.open.clone(),
+            _place: place,
+        };
+        // A worker that is gone has drained; dropping the connection gives its slot back.
+        drop(inbox.send(Message::Connection(Box::new(Accepted { stream, peer, slot }))));
+    }
+}

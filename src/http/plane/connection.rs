@@ -1,0 +1,259 @@
+//! One connection: TLS and ALPN or the HTTP/2 preface decide its protocol, then
+//! hyper serves it under the worker's deadlines.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, server::conn::http1, server::conn::http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rand::Rng;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::acceptor::Accepted;
+use super::control::{Control, Entry};
+use super::guarded_io::{GuardedIo, PREFACE, closing_answer};
+use super::worker::Worker;
+use crate::gate::{IdentityCache, Peer};
+use crate::http::problem::Code;
+use crate::http::verify;
+
+/// What the requests of one connection share.
+pub(crate) struct Connection {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) peer: Peer,
+    /// The identity that proved itself last; permission is asked anew each time.
+    pub(crate) identities: RefCell<IdentityCache>,
+    pub(crate) control: Rc<Control>,
+    pub(crate) over_tls: bool,
+    pub(crate) http2: bool,
+}
+
+/// Serves one accepted connection to its end.
+pub(super) async fn serve(worker: Rc<Worker>, accepted: Accepted) {
+    let Accepted { stream, peer, slot } = accepted;
+    let _slot = slot;
+    let entry = worker.table.enter(Instant::now() + jittered(worker.settings.connection_age));
+    let stream = match TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::warn!(%error, "a connection cannot be registered");
+            return;
+        }
+    };
+    let served = Killable {
+        control: Rc::clone(entry.control()),
+        inner: Box::pin(establish(&worker, &entry, peer, stream)),
+    };
+    if let Some(Err(error)) = served.await {
+        // Broken connections are everyday life; nobody's data is in the error.
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+async fn establish(worker: &Rc<Worker>, entry: &Entry, peer: Peer, stream: TcpStream) -> io::Result<()> {
+    let connection = |over_tls, http2| {
+        Rc::new(Connection {
+            worker: Rc::clone(worker),
+            peer,
+            identities: RefCell::default(),
+            control: Rc::clone(entry.control()),
+            over_tls,
+            http2,
+        })
+    };
+    match &worker.tls {
+        Some(handshakes) => {
+            let stream = handshakes.accept(stream).await?;
+            let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            serve_http(connection(true, http2), stream, Vec::new()).await
+        }
+        None => {
+            let mut stream = stream;
+            let sniffing = sniff(&mut stream);
+            let ahead = tokio::time::timeout(worker.settings.header_read_timeout, sniffing)
+                .await
+                .map_err(|_| io::ErrorKind::TimedOut)??;
+            let http2 = ahead == PREFACE;
+            serve_http(connection(false, http2), stream, ahead).await
+        }
+    }
+}
+
+/// Reads until the bytes are, or can no longer become, HTTP/2's preface.
+async fn sniff(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut ahead = Vec::with_capacity(PREFACE.len());
+    while ahead.len() < PREFACE.len() && PREFACE.starts_with(&ahead) {
+        let mut rest = [0u8; PREFACE.len()];
+        let room = PREFACE.len() - ahead.len();
+        match stream.read(&mut rest[..room]).await? {
+            0 => break,
+            count => ahead.extend_from_slice(&rest[..count]),
+        }
+    }
+    Ok(ahead)
+}
+
+async fn serve_http<S>(connection: Rc<Connection>, stream: S, ahead: Vec<u8>) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let control = Rc::clone(&connection.control);
+    control.begins_serving();
+    let header_read_timeout = connection.worker.settings.header_read_timeout;
+    let io = TokioIo::new(GuardedIo::new(stream, Rc::clone(&control), ahead, !connection.http2));
+    if connection.http2 {
+        let service = service_fn(move |request: Request<Incoming>| {
+            let connection = Rc::clone(&connection);
+            async move { Ok::<_, Infallible>(verify::handle(connection, request).await) }
+        });
+        let serving = http2_builder().serve_connection(io, service);
+        Retiring { control, told: false, connection: serving }.await.map_err(io::Error::other)
+    } else {
+        let service = service_fn(move |request: Request<Incoming>| {
+            let connection = Rc::clone(&connection);
+            async move { Ok::<_, Infallible>(verify::handle(connection, request).await) }
+        });
+        let serving = http1_builder(header_read_timeout).serve_connection(io, service);
+        let mut serving = Retiring { control, told: false, connection: serving };
+        match (&mut serving).await {
+            Err(error) if error.is_timeout() => {
+                let parts = serving.connection.into_parts();
+                let mut io = parts.io.into_inner();
+                if !parts.read_buf.is_empty() {
+                    // Somebody began a head and did not end it; an idle connection
+                    // is closed without a word.
+                    let answer = closing_answer(Code::RequestTimeout, "the head was not complete in time");
+                    io.write_all(&answer).await?;
+                    io.flush().await?;
+                }
+                io.shutdown().await
+            }
+            other => other.map_err(io::Error::other),
+        }
+    }
+}
+
+fn http1_builder(header_read_timeout: Duration) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_read_timeout)
+        .max_buf_size(16 * 1024)
+        .max_header_size(8 * 1024)
+        // A client that closes while its answer is being recorded is noticed at
+        // the write; looking for its end meanwhile costs a read per request.
+        .half_close(true);
+    builder
+}
+
+fn http2_builder() -> http2::Builder<LocalExecutor> {
+    let mut builder = http2::Builder::new(LocalExecutor);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(100)
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(64)
+        .max_header_list_size(8 * 1024)
+        .initial_stream_window_size(64 * 1024)
+        .initial_connection_window_size(256 * 1024)
+        .max_send_buf_size(64 * 1024)
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10));
+    builder
+}
+
+/// Give or take a tenth, so that connections opened together do not end together.
+fn jittered(age: Duration) -> Duration {
+    age.mul_f64(0.9 + 0.2 * (f64::from(rand::rng().next_u32()) / f64::from(u32::MAX)))
+}
+
+#[derive(Clone, Copy)]
+struct LocalExecutor;
+
+impl<F> hyper::rt::Executor<F> for LocalExecutor
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
+/// Both of hyper's connection types can be told to end after what is under way.
+trait Retire {
+    fn retire(self: Pin<&mut Self>);
+}
+
+impl<I, S> Retire for http1::Connection<I, S>
+where
+    S: hyper::service::HttpService<Incoming>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S::ResBody: hyper::body::Body + 'static,
+    <S::ResBody as hyper::body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn retire(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S, E> Retire for http2::Connection<I, S, E>
+where
+    S: hyper::service::HttpService<Incoming>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S::ResBody: hyper::body::Body + 'static,
+    <S::ResBody as hyper::body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    E: hyper::rt::bounds::Http2ServerConnExec<S::Future, S::ResBody>,
+{
+    fn retire(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// Polls a connection and passes the order to retire on, once.
+struct Retiring<C> {
+    control: Rc<Control>,
+    told: bool,
+    connection: C,
+}
+
+impl<C: Future + Retire + Unpin> Future for Retiring<C> {
+    type Output = C::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
+        if self.control.is_retired() && !self.told {
+            self.told = true;
+            Pin::new(&mut self.connection).retire();
+        }
+        Pin::new(&mut self.connection).poll(cx)
+    }
+}
+
+/// Ends a connection that the look-out has given up; `None` when it did.
+struct Killable<F> {
+    control: Rc<Control>,
+    inner: Pin<Box<F>>,
+}
+
+impl<F: Future> Future for Killable<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
+        self.control.watch(cx);
+        if self.control.is_over() {
+            return Poll::Ready(None);
+        }
+        self.inner.as_mut().poll(cx).map(Some)
+    }
+}

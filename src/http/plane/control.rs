@@ -1,0 +1,246 @@
+//! Deadlines of connections without a timer each: a table per worker, looked
+//! over a few times a second.
+//!
+//! A request would otherwise arm and disarm three timers (body, write, age);
+//! a look over the table costs nothing while nobody is late.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+/// How often the table is looked over; the deadlines' precision.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Bytes a stalled client must take within the stall time-out, or be cut.
+const WRITE_PROGRESS_BYTES_MIN: u64 = 4 * 1024;
+
+/// One connection's marks: written by its task, judged by the worker's look-out.
+#[derive(Debug)]
+pub(crate) struct Control {
+    retire_at: Instant,
+    retire: Cell<bool>,
+    kill: Cell<bool>,
+    /// Set once hyper serves the connection; before that, retiring ends it.
+    serving: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+    /// Since when a body that is no stream is being read (HTTP/1.1: one at most).
+    body_since: Cell<Option<Instant>>,
+    body_late: Cell<bool>,
+    /// Since when the socket takes no more, and how much it had taken by then.
+    blocked_since: Cell<Option<(Instant, u64)>>,
+    written_bytes: Cell<u64>,
+}
+
+impl Control {
+    fn new(retire_at: Instant) -> Rc<Self> {
+        Rc::new(Self {
+            retire_at,
+            retire: Cell::new(false),
+            kill: Cell::new(false),
+            serving: Cell::new(false),
+            waker: RefCell::new(None),
+            body_since: Cell::new(None),
+            body_late: Cell::new(false),
+            blocked_since: Cell::new(None),
+            written_bytes: Cell::new(0),
+        })
+    }
+
+    /// The connection's task can be woken through this from now on.
+    pub(super) fn watch(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.retire.get()
+    }
+
+    /// Given up, or told to retire before it had begun.
+    pub(super) fn is_over(&self) -> bool {
+        self.kill.get() || (self.retire.get() && !self.serving.get())
+    }
+
+    pub(super) fn begins_serving(&self) {
+        self.serving.set(true);
+    }
+
+    pub(crate) fn body_begins(&self, now: Instant) {
+        self.body_since.set(Some(now));
+        self.body_late.set(false);
+    }
+
+    pub(crate) fn body_ends(&self) {
+        self.body_since.set(None);
+    }
+
+    pub(crate) fn is_body_late(&self) -> bool {
+        self.body_late.get()
+    }
+
+    pub(super) fn wrote(&self, bytes: usize) {
+        self.written_bytes.set(self.written_bytes.get() + bytes as u64);
+    }
+
+    pub(super) fn write_blocked(&self) {
+        if self.blocked_since.get().is_none() {
+            self.blocked_since.set(Some((Instant::now(), self.written_bytes.get())));
+        }
+    }
+
+    /// Everything handed to the socket was taken.
+    pub(super) fn write_flows(&self) {
+        if self.blocked_since.get().is_some() {
+            self.blocked_since.set(None);
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn look(&self, now: Instant, body_timeout: Duration, write_timeout: Duration) {
+        let mut wake = false;
+        if now >= self.retire_at && !self.retire.get() {
+            self.retire.set(true);
+            wake = true;
+        }
+        if let Some(since) = self.body_since.get()
+            && now.saturating_duration_since(since) > body_timeout
+            && !self.body_late.get()
+        {
+            self.body_late.set(true);
+            wake = true;
+        }
+        if let Some((since, bytes)) = self.blocked_since.get()
+            && now.saturating_duration_since(since) > write_timeout
+        {
+            if self.written_bytes.get() - bytes < WRITE_PROGRESS_BYTES_MIN {
+                self.kill.set(true);
+                wake = true;
+            } else {
+                self.blocked_since.set(Some((now, self.written_bytes.get())));
+            }
+        }
+        if wake {
+            self.wake();
+        }
+    }
+}
+
+/// The connections of one worker.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    next: Cell<u64>,
+    connections: RefCell<HashMap<u64, Rc<Control>>>,
+}
+
+impl Table {
+    pub(super) fn enter(self: &Rc<Self>, retire_at: Instant) -> Entry {
+        let id = self.next.get();
+        self.next.set(id + 1);
+        let control = Control::new(retire_at);
+        self.connections.borrow_mut().insert(id, Rc::clone(&control));
+        Entry { id, control, table: Rc::clone(self) }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.connections.borrow().is_empty()
+    }
+
+    pub(super) fn look(&self, now: Instant, body_timeout: Duration, write_timeout: Duration) {
+        for control in self.connections.borrow().values() {
+            control.look(now, body_timeout, write_timeout);
+        }
+    }
+
+    /// Every connection ends after what it is doing.
+    pub(super) fn retire_all(&self) {
+        for control in self.connections.borrow().values() {
+            control.retire.set(true);
+            control.wake();
+        }
+    }
+
+    /// Every connection ends now.
+    pub(super) fn kill_all(&self) {
+        for control in self.connections.borrow().values() {
+            control.kill.set(true);
+            control.wake();
+        }
+    }
+}
+
+/// A connection's line in the table; leaves it when dropped.
+pub(super) struct Entry {
+    id: u64,
+    control: Rc<Control>,
+    table: Rc<Table>,
+}
+
+impl Entry {
+    pub(super) fn control(&self) -> &Rc<Control> {
+        &self.control
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.table.connections.borrow_mut().remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(2);
+
+    fn control(start: Instant) -> Rc<Control> {
+        Control::new(start + Duration::from_secs(600))
+    }
+
+    #[test]
+    fn a_late_body_is_marked_and_a_finished_one_is_not() {
+        let start = Instant::now();
+        let control = control(start);
+        control.body_begins(start);
+        control.look(start + TIMEOUT, TIMEOUT, TIMEOUT);
+        assert!(!control.is_body_late());
+        control.look(start + TIMEOUT + LOOK_EVERY, TIMEOUT, TIMEOUT);
+        assert!(control.is_body_late());
+        control.body_begins(start);
+        control.body_ends();
+        control.look(start + TIMEOUT * 9, TIMEOUT, TIMEOUT);
+        assert!(!control.is_body_late());
+    }
+
+    #[test]
+    fn a_reader_that_takes_too_little_is_cut() {
+        let start = Instant::now();
+        let control = control(start);
+        control.write_blocked();
+        control.wrote(WRITE_PROGRESS_BYTES_MIN as usize);
+        control.look(start + TIMEOUT * 2, TIMEOUT, TIMEOUT);
+        assert!(!control.is_over(), "it made progress");
+        control.wrote(1);
+        control.look(start + TIMEOUT * 5, TIMEOUT, TIMEOUT);
+        assert!(control.is_over());
+    }
+
+    #[test]
+    fn an_old_connection_is_retired() {
+        let start = Instant::now();
+        let control = control(start);
+        control.look(start + Duration::from_secs(599), TIMEOUT, TIMEOUT);
+        assert!(!control.is_retired());
+        control.look(start + Duration::from_secs(600), TIMEOUT, TIMEOUT);
+        assert!(control.is_retired());
+    }
+}

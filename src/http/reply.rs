@@ -1,0 +1,98 @@
+//! Responses and their bodies, and the headers that every response has.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, Response};
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::mpsc;
+
+use crate::http::request_id::{RequestId, X_REQUEST_ID};
+
+/// A response of the verification plane.
+pub type Reply = Response<ReplyBody>;
+
+/// A body that is whole, or that flows while it is made.
+#[derive(Debug)]
+pub struct ReplyBody(Content);
+
+#[derive(Debug)]
+enum Content {
+    Full(Option<Bytes>),
+    /// The channel's small capacity is the back-pressure of a stream.
+    Stream(mpsc::Receiver<Bytes>),
+}
+
+impl ReplyBody {
+    /// A body that is whole.
+    #[must_use]
+    pub const fn full(bytes: Bytes) -> Self {
+        Self(Content::Full(Some(bytes)))
+    }
+
+    /// A body fed through a channel; it ends when the sender is dropped.
+    #[must_use]
+    pub const fn stream(receiver: mpsc::Receiver<Bytes>) -> Self {
+        Self(Content::Stream(receiver))
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match &mut self.0 {
+            Content::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Content::Stream(receiver) => {
+                receiver.poll_recv(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(&self.0, Content::Full(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Content::Full(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Full(None) => SizeHint::with_exact(0),
+            Content::Stream(_) => SizeHint::new(),
+        }
+    }
+}
+
+/// A 200 with a JSON body.
+pub(crate) fn json(body: Bytes) -> Reply {
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let mut response = Response::new(ReplyBody::full(body));
+    *response.headers_mut() = headers;
+    response
+}
+
+const X_CONTENT_TYPE_OPTIONS: HeaderName = HeaderName::from_static("x-content-type-options");
+const CONTENT_SECURITY_POLICY: HeaderName = HeaderName::from_static("content-security-policy");
+const STRICT_TRANSPORT_SECURITY: HeaderName = HeaderName::from_static("strict-transport-security");
+
+/// What every response carries, errors included: nothing may be cached (a
+/// change takes effect at once), nothing may be sniffed, nothing may be framed.
+pub(crate) fn add_common_headers(headers: &mut HeaderMap, request_id: &RequestId, over_tls: bool) {
+    headers.insert(X_REQUEST_ID, request_id.header());
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    );
+    if over_tls {
+        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+    }
+}

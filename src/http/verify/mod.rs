@@ -1,0 +1,138 @@
+//! The verification plane's endpoints.
+//!
+//! The way of a request, each step made only from the one before:
+//! identify -> admit -> parse -> answer -> record -> render.
+
+pub(crate) mod ask;
+mod batch;
+mod evidence;
+mod history;
+mod limits;
+mod render;
+mod single;
+pub mod status;
+mod stream;
+
+use std::num::NonZeroU32;
+use std::rc::Rc;
+use std::time::Instant;
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Method, Request};
+use hyper::body::Incoming;
+
+use crate::audit::RecordRefused;
+use crate::gate::{Identity, Permit};
+use crate::http::message::{self, MediaType};
+use crate::http::panic::{CatchPanic, Panicked};
+use crate::http::plane::{Connection, Worker};
+use crate::http::problem::{Code, Problem};
+use crate::http::reply::{Reply, add_common_headers};
+use crate::http::request_id::RequestId;
+
+/// Handles one request of the verification plane; the one place where every
+/// response leaves, refusals too: counted, timed, with the common headers.
+pub(crate) async fn handle(connection: Rc<Connection>, request: Request<Incoming>) -> Reply {
+    let arrived = Instant::now();
+    let worker = &connection.worker;
+    let request_id = RequestId::of(request.headers(), || worker.random());
+    let routed = CatchPanic::new(route(Rc::clone(&connection), request, arrived));
+    let outcome = routed.await.unwrap_or_else(|Panicked| {
+        worker.tally.panicked();
+        tracing::error!(request_id = request_id.as_str(), "a handler panicked");
+        Err(Problem::internal())
+    });
+    let mut reply = outcome.unwrap_or_else(|problem| {
+        worker.tally.refused(problem.code());
+        problem.into_response(&request_id)
+    });
+    add_common_headers(reply.headers_mut(), &request_id, connection.over_tls);
+    worker.tally.answered_in(arrived.elapsed());
+    reply
+}
+
+async fn route(
+    connection: Rc<Connection>,
+    request: Request<Incoming>,
+    arrived: Instant,
+) -> Result<Reply, Problem> {
+    let worker = &connection.worker;
+    if request.uri().query().is_some() {
+        // Nothing here takes a query, and a number in a URL ends up in somebody's log.
+        return Err(Problem::new(Code::MalformedRequest, "no query is taken; numbers go into the body"));
+    }
+    let method = request.method();
+    match request.uri().path() {
+        "/v1/verify" => match *method {
+            Method::POST => single::verify(&connection, request, arrived).await,
+            _ => Err(Problem::method_not_allowed("POST")),
+        },
+        "/v1/verify/batch" => match *method {
+            Method::POST => match message::media_type(request.headers())? {
+                MediaType::Json => batch::verify(&connection, request, arrived).await,
+                MediaType::Ndjson => stream::verify(connection, request),
+            },
+            _ => Err(Problem::method_not_allowed("POST")),
+        },
+        "/v1/limits" => only_get(method).and_then(|()| limits::of_key(&connection, request.headers())),
+        "/v1/status" => only_get(method).map(|()| status::reply(worker)),
+        path => match path.strip_prefix("/v1/verifications/") {
+            Some(id) if !id.is_empty() => {
+                only_get(method)?;
+                evidence::fetch(&connection, request.headers(), id).await
+            }
+            _ => Err(Problem::not_found()),
+        },
+    }
+}
+
+fn only_get(method: &Method) -> Result<(), Problem> {
+    match *method {
+        Method::GET | Method::HEAD => Ok(()),
+        _ => Err(Problem::method_not_allowed("GET, HEAD")),
+    }
+}
+
+/// Who is this? Only the head is looked at.
+fn identify(connection: &Connection, headers: &HeaderMap) -> Result<Identity, Problem> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let authorization = values.next().map(http::HeaderValue::as_bytes);
+    if values.next().is_some() {
+        return Err(Problem::new(Code::MalformedRequest, "more than one authorization field"));
+    }
+    let mut identities = connection.identities.borrow_mut();
+    let identity =
+        connection.worker.handles.gate.identify(&connection.peer, authorization, &mut identities)?;
+    Ok(identity)
+}
+
+/// May they? The body is read only once there is a permit.
+fn admit(connection: &Connection, headers: &HeaderMap) -> Result<Permit, Problem> {
+    let identity = identify(connection, headers)?;
+    Ok(connection.worker.handles.gate.admit(&connection.peer, identity, NonZeroU32::MIN)?)
+}
+
+/// The answer as the trail keeps it.
+fn told(answer: &crate::query::Answer) -> crate::audit::Told {
+    crate::audit::Told {
+        reserved: answer.reserved(),
+        reserved_at: answer.reserved_at(),
+        withdrawn_at: answer.withdrawn_at(),
+    }
+}
+
+/// Why the trail took no record, or lost it.
+fn unrecorded(refused: RecordRefused) -> Problem {
+    match refused {
+        RecordRefused::Overloaded => Problem::overloaded(),
+        RecordRefused::TooLarge => {
+            Problem::new(Code::ContentTooLarge, "the question does not fit into one record")
+        }
+        RecordRefused::Unavailable { since } => Problem::audit_unavailable(since),
+    }
+}
+
+/// Answers about now read the clock once: the moment is both asked and answered.
+fn now(worker: &Worker) -> crate::clock::Moment {
+    worker.handles.clock.now()
+}

@@ -1,0 +1,69 @@
+//! `POST /v1/verify`: one number.
+
+use std::time::Instant;
+
+use http::Request;
+use hyper::body::Incoming;
+
+use super::render::RegisterState;
+use super::{admit, ask, history, limits, now, render, told, unrecorded};
+use crate::audit::{Item, Verification};
+use crate::http::message;
+use crate::http::plane::{Connection, Verdict};
+use crate::http::problem::{Code, Problem};
+use crate::http::reply::{self, Reply};
+use crate::limits::SINGLE_BODY_BYTES_MAX;
+use crate::query::{self, Outcome, Query};
+
+pub(super) async fn verify(
+    connection: &Connection,
+    request: Request<Incoming>,
+    arrived: Instant,
+) -> Result<Reply, Problem> {
+    let worker = &*connection.worker;
+    let (head, body) = request.into_parts();
+    let mut permit = admit(connection, &head.headers)?;
+    if message::media_type(&head.headers)? != message::MediaType::Json {
+        return Err(Problem::new(Code::UnsupportedMediaType, "send content-type: application/json"));
+    }
+    let admitted_in = arrived.elapsed();
+    let body =
+        message::read_whole(connection, head.version, &head.headers, body, SINGLE_BODY_BYTES_MAX).await?;
+    let body_read = Instant::now();
+
+    let asked = ask::single(&body)?;
+    let answered_at = now(worker);
+    let query = Query::new(asked.pesel.ordinal(), asked.terms.at, answered_at)
+        .map_err(|_| Problem::new(Code::FutureMoment, "`at` lies in the future"))?;
+    let (in_memory, register, sequence) = {
+        let snapshot = worker.handles.register.snapshot();
+        (query::answer(&permit, &query, &snapshot), RegisterState::of(&snapshot), snapshot.sequence())
+    };
+    let answer = match in_memory {
+        Outcome::Answered(answer) => answer,
+        Outcome::NeedsHistory => {
+            let answers = history::from_history(worker, &permit, vec![query], sequence).await?;
+            answers.first().copied().ok_or_else(Problem::internal)?
+        }
+    };
+
+    let verification = Verification {
+        answered_at,
+        asked_at: asked.terms.at,
+        key_id: permit.key_id(),
+        institution: permit.institution().name.as_str(),
+        address: permit.address(),
+        register: register.into(),
+        reference: asked.terms.reference.as_deref(),
+    };
+    let item = Item::verified(query.ordinal(), told(&answer));
+    let pending = worker.recorder.record_single(&verification, item).map_err(unrecorded)?;
+    permit.spend();
+    worker.tally.decided_in(admitted_in + body_read.elapsed());
+    let receipt = pending.await.map_err(|lost| Problem::audit_unavailable(lost.since))?;
+
+    worker.tally.verified(if answer.reserved() { Verdict::Reserved } else { Verdict::NotReserved });
+    let mut reply = reply::json(worker.write_body(|out| render::single(out, &receipt, &answer, register)));
+    limits::add_fields(worker, reply.headers_mut(), &permit.remaining());
+    Ok(reply)
+}
