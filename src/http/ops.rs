@@ -113,10 +113,6 @@ impl OpsHandles {
     fn sample(&self) {
         let snapshot = self.register.snapshot();
         let now = self.clock.now();
-        metrics::gauge!("peselgate_register_sequence").set(snapshot.sequence().value() as f64);
-        metrics::gauge!("peselgate_register_reserved_numbers").set(snapshot.reserved_count() as f64);
-        metrics::gauge!("peselgate_register_entries").set(snapshot.entry_count() as f64);
-        metrics::gauge!("peselgate_register_snapshot_bytes").set(snapshot.resident_bytes() as f64);
         let age = now.unix_seconds() - snapshot.as_of().unix_seconds();
         metrics::gauge!("peselgate_register_age_seconds").set(age as f64);
         let writer_fails = matches!(*self.commander.health(), Health::Failed { .. });
