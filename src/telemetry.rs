@@ -6,6 +6,7 @@
 use std::fmt;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
 
 /// Seconds from a request's head to its record's hand-over.
 pub const DECISION_SECONDS_BUCKETS: &[f64] = &[
@@ -100,10 +101,6 @@ fn describe() {
         "peselgate_limiter_refusals_total",
         "Requests refused by a key's limits, by key identifier."
     );
-    describe_gauge!("peselgate_register_sequence", "Sequence of the last event in the answered state.");
-    describe_gauge!("peselgate_register_reserved_numbers", "Numbers reserved now.");
-    describe_gauge!("peselgate_register_entries", "Numbers with an entry.");
-    describe_gauge!("peselgate_register_snapshot_bytes", Unit::Bytes, "Memory of the answered state.");
     describe_gauge!(
         "peselgate_register_age_seconds",
         Unit::Seconds,
@@ -124,18 +121,49 @@ pub enum LogFormat {
     Text,
 }
 
+/// The installed logger's level, exchanged while it runs.
+pub struct LogLevelControl(Box<dyn Fn(&str) -> Result<(), LogError>>);
+
+/// A level that cannot be read, or a logger that is installed already.
+pub type LogError = Box<dyn std::error::Error + Send + Sync>;
+
+impl fmt::Debug for LogLevelControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogLevelControl")
+    }
+}
+
+impl LogLevelControl {
+    /// Logs at this level from now on.
+    ///
+    /// # Errors
+    /// When the level cannot be read; the old one stays.
+    pub fn set(&self, level: &str) -> Result<(), LogError> {
+        (self.0)(level)
+    }
+}
+
 /// Installs the process-wide logger, to standard error.
 ///
 /// `level` is a `tracing` filter such as `info` or `peselgate=debug`.
 ///
 /// # Errors
 /// When the filter cannot be read or a logger is installed already.
-pub fn install_logs(level: &str, format: LogFormat) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let filter = tracing_subscriber::EnvFilter::try_new(level)?;
-    let logger =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    match format {
-        LogFormat::Json => logger.json().flatten_event(true).try_init(),
-        LogFormat::Text => logger.try_init(),
-    }
+pub fn install_logs(level: &str, format: LogFormat) -> Result<LogLevelControl, LogError> {
+    let filter = EnvFilter::try_new(level)?;
+    let logger = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
+    Ok(LogLevelControl(match format {
+        LogFormat::Json => {
+            let logger = logger.json().flatten_event(true).with_env_filter(filter).with_filter_reloading();
+            let handle = logger.reload_handle();
+            logger.try_init()?;
+            Box::new(move |level| Ok(handle.reload(EnvFilter::try_new(level)?)?))
+        }
+        LogFormat::Text => {
+            let logger = logger.with_env_filter(filter).with_filter_reloading();
+            let handle = logger.reload_handle();
+            logger.try_init()?;
+            Box::new(move |level| Ok(handle.reload(EnvFilter::try_new(level)?)?))
+        }
+    }))
 }

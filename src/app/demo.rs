@@ -71,7 +71,8 @@ const MAKING_FILE: &str = "demo.making";
 /// When the directory was made with another `--reserved` or `--seed`, holds
 /// something else, or the instance cannot start.
 pub fn demo(options: &DemoOptions) -> Result<(), InstanceError> {
-    telemetry::install_logs("info", LogFormat::Text).map_err(|error| InstanceError::new("log", error))?;
+    let _level =
+        telemetry::install_logs("info", LogFormat::Text).map_err(|error| InstanceError::new("log", error))?;
     process::settle();
     let metrics = telemetry::install_metrics().map_err(|error| InstanceError::new("metrics", error))?;
     let data = DataDir::lock(&options.data_directory).map_err(|error| InstanceError::new("demo", error))?;
@@ -179,7 +180,7 @@ fn make_credentials(data: &DataDir) -> Result<(), InstanceError> {
             krs: None,
         },
         system: Name::parse("demo").map_err(|error| word(&error))?,
-        addresses: AllowList::parse(&["127.0.0.0/8"], Environment::Test).map_err(|error| word(&error))?,
+        addresses: AllowList::parse(["127.0.0.0/8"], Environment::Test).map_err(|error| word(&error))?,
         limits: Some(limits),
     };
     let token = NewToken::every_role(Name::parse("demo").map_err(|error| word(&error))?);

@@ -90,7 +90,9 @@ pub async fn run(
     };
     let (parts, data) = building.await.map_err(|error| InstanceError::new("start", error))??;
 
-    let plane = start_plane(&blueprint, sockets.verification, &tls, &parts, clock.clone(), phase.clone())?;
+    let gate = Arc::new(Gate::new(parts.directory.clone(), blueprint.auth_failures));
+    let handles = plane_handles(&blueprint, &parts, &gate, &clock);
+    let plane = start_plane(&blueprint, sockets.verification, &tls, handles, phase.clone())?;
     let default_limits = Arc::new(ArcSwap::from_pointee(blueprint.default_limits));
     let admin = admin::router(AdminHandles {
         directory: parts.directory.clone(),
@@ -107,7 +109,6 @@ pub async fn run(
     board.built(OpsHandles {
         trail: parts.trail.clone(),
         register: parts.register.clone(),
-        commander: parts.commander.clone(),
         directory: parts.directory.clone(),
         tallies: plane.tallies(),
         clock: clock.clone(),
@@ -121,7 +122,7 @@ pub async fn run(
         tokio::select! {
             wish = signals.next() => match wish {
                 Wish::End => break None,
-                Wish::Reload => reloaded(&tls, &default_limits, reload.as_deref()),
+                Wish::Reload => reloaded(&tls, &default_limits, &gate, reload.as_deref()),
             },
             reason = failed.as_mut() => break Some(reason),
         }
@@ -301,25 +302,27 @@ impl Parts {
     }
 }
 
+fn plane_handles(blueprint: &Blueprint, parts: &Parts, gate: &Arc<Gate>, clock: &Clock) -> PlaneHandles {
+    PlaneHandles {
+        gate: Arc::clone(gate),
+        register: parts.register.clone(),
+        trail: parts.trail.clone(),
+        clock: clock.clone(),
+        status: Arc::new(StatusBoard::new(blueprint.environment, blueprint.durability)),
+    }
+}
+
 fn start_plane(
     blueprint: &Blueprint,
     sockets: Vec<Bound>,
     tls: &Certificates,
-    parts: &Parts,
-    clock: Clock,
+    handles: PlaneHandles,
     phase: watch::Receiver<Phase>,
 ) -> Result<RunningPlane, InstanceError> {
     let failed = |error: std::io::Error| InstanceError::new("verification plane", error);
     let listeners = sockets.into_iter().map(Bound::listen).collect::<std::io::Result<_>>().map_err(failed)?;
-    metrics::gauge!("peselgate_audit_durability_info", "durability" => durability_name(blueprint.durability))
-        .set(1.0);
-    let handles = PlaneHandles {
-        gate: Arc::new(Gate::new(parts.directory.clone(), blueprint.auth_failures)),
-        register: parts.register.clone(),
-        trail: parts.trail.clone(),
-        clock,
-        status: Arc::new(StatusBoard::new(blueprint.environment, blueprint.durability)),
-    };
+    let durability = durability_name(blueprint.durability);
+    metrics::gauge!("peselgate_audit_durability_info", "durability" => durability).set(1.0);
     RunningPlane::start(listeners, blueprint.plane.clone(), tls.verification.clone(), handles, phase)
         .map_err(failed)
 }
@@ -329,6 +332,7 @@ fn start_plane(
 fn reloaded(
     tls: &Certificates,
     default_limits: &ArcSwap<crate::access::KeyLimits>,
+    gate: &Gate,
     reload: Option<&(dyn Fn() -> Option<Blueprint> + '_)>,
 ) {
     for source in [&tls.verification, &tls.admin].into_iter().flatten() {
@@ -339,6 +343,7 @@ fn reloaded(
     }
     if let Some(blueprint) = reload.and_then(|reload| reload()) {
         default_limits.store(Arc::new(blueprint.default_limits));
+        gate.set_failure_limits(blueprint.auth_failures);
         tracing::info!("configuration reloaded");
     }
 }

@@ -43,7 +43,7 @@ pub fn serve(path: &Path) -> Result<(), InstanceError> {
         config::LogFormat::Json => LogFormat::Json,
         config::LogFormat::Text => LogFormat::Text,
     };
-    telemetry::install_logs(config.log.level.name(), format)
+    let level = telemetry::install_logs(config.log.level.name(), format)
         .map_err(|error| InstanceError::new("log", error))?;
     for warning in &config.warnings {
         tracing::warn!(key = warning.key, "{}", warning.message);
@@ -51,7 +51,13 @@ pub fn serve(path: &Path) -> Result<(), InstanceError> {
     let metrics = telemetry::install_metrics().map_err(|error| InstanceError::new("metrics", error))?;
     let data =
         DataDir::lock(&blueprint.data_directory).map_err(|error| InstanceError::new("start", error))?;
-    let reload = || match load(path).and_then(|config| judged(&config)) {
+    let read_again = || {
+        let config = load(path)?;
+        let blueprint = judged(&config)?;
+        level.set(config.log.level.name()).map_err(|error| InstanceError::new("log", error))?;
+        Ok::<_, InstanceError>(blueprint)
+    };
+    let reload = || match read_again() {
         Ok(blueprint) => Some(blueprint),
         Err(error) => {
             tracing::error!(%error, "the configuration stays as it was");

@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::peer::Peer;
@@ -34,8 +34,10 @@ impl Default for FailureLimits {
 pub(super) struct FailureBuckets {
     arrivals: Box<[AtomicU64]>,
     hasher: RandomState,
-    interval: Duration,
-    burst: NonZeroU32,
+    /// Both may be exchanged while requests are judged: a request that sees the
+    /// old one of a pair is judged by limits of a moment ago.
+    interval_ns: AtomicU64,
+    burst: AtomicU32,
 }
 
 impl FailureBuckets {
@@ -43,10 +45,23 @@ impl FailureBuckets {
         Self {
             arrivals: (0..AUTH_FAILURE_BUCKETS).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::new(),
-            // At least a nanosecond: a rate beyond it is no limit anyway.
-            interval: Duration::from_nanos((1_000_000_000 / u64::from(limits.per_second.get())).max(1)),
-            burst: limits.burst,
+            interval_ns: AtomicU64::new(interval_ns(limits)),
+            burst: AtomicU32::new(limits.burst.get()),
         }
+    }
+
+    /// Judges by these limits from now on; what was charged stays charged.
+    pub(super) fn set(&self, limits: FailureLimits) {
+        self.interval_ns.store(interval_ns(limits), Ordering::Relaxed);
+        self.burst.store(limits.burst.get(), Ordering::Relaxed);
+    }
+
+    fn interval(&self) -> Duration {
+        Duration::from_nanos(self.interval_ns.load(Ordering::Relaxed))
+    }
+
+    fn burst(&self) -> NonZeroU32 {
+        NonZeroU32::new(self.burst.load(Ordering::Relaxed)).unwrap_or(NonZeroU32::MIN)
     }
 
     /// How long until a failure from this peer would be forgiven; `None` when
@@ -54,7 +69,7 @@ impl FailureBuckets {
     pub(super) fn exhausted_for(&self, peer: &Peer, now: u64) -> Option<Duration> {
         let backlog = self.bucket(peer).load(Ordering::Acquire).saturating_sub(now);
         // Room for one more: GCRA's tolerance is the burst less one.
-        let tolerated = self.interval.as_nanos() as u64 * u64::from(self.burst.get() - 1);
+        let tolerated = self.interval().as_nanos() as u64 * u64::from(self.burst().get() - 1);
         let wait = backlog.saturating_sub(tolerated);
         (wait > 0).then(|| Duration::from_nanos(wait))
     }
@@ -63,13 +78,18 @@ impl FailureBuckets {
     pub(super) fn charge(&self, peer: &Peer, now: u64) {
         let backlog = Backlog { arrival: self.bucket(peer), now };
         // A failure beyond the last of the bucket leaves it as full as it is.
-        charge_backlog(backlog, self.interval, self.burst, NonZeroU32::MIN).ok();
+        charge_backlog(backlog, self.interval(), self.burst(), NonZeroU32::MIN).ok();
     }
 
     fn bucket(&self, peer: &Peer) -> &AtomicU64 {
         let hash = self.hasher.hash_one(peer.crowd());
         &self.arrivals[(hash % u64::from(AUTH_FAILURE_BUCKETS)) as usize]
     }
+}
+
+fn interval_ns(limits: FailureLimits) -> u64 {
+    // At least a nanosecond: a rate beyond it is no limit anyway.
+    (1_000_000_000 / u64::from(limits.per_second.get())).max(1)
 }
 
 #[cfg(test)]

@@ -51,6 +51,11 @@ impl Gate {
         Self { reader, failures: FailureBuckets::new(failures) }
     }
 
+    /// Exchanges the limits for failed authentication while the gate is at work.
+    pub fn set_failure_limits(&self, limits: FailureLimits) {
+        self.failures.set(limits);
+    }
+
     /// Finds out who presents this value of `authorization`.
     ///
     /// The directory is asked on every request, so a key deactivated a moment ago

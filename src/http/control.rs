@@ -114,7 +114,7 @@ where
 }
 
 impl IntoResponse for Problem {
-    /// Carries the problem out to [`leave`], which knows the request's identifier.
+    /// Carries the problem out to `leave`, which knows the request's identifier.
     fn into_response(self) -> Response {
         let mut response = Response::default();
         response.extensions_mut().insert(Arc::new(self));

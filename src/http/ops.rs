@@ -16,7 +16,7 @@ use super::plane::{Phase, Tallies};
 use crate::access::DirectoryReader;
 use crate::audit::{Trail, TrailHealth};
 use crate::clock::Clock;
-use crate::register::{Commander, Health, Reader};
+use crate::register::Reader;
 use crate::telemetry::Metrics;
 
 /// What the plane looks at.
@@ -25,8 +25,6 @@ pub struct OpsHandles {
     pub trail: Trail,
     /// The register's state.
     pub register: Reader,
-    /// Is the register's writer well? (Its health is all that is asked of it.)
-    pub commander: Commander,
     /// Keys, and what their limits refused.
     pub directory: DirectoryReader,
     /// The workers' counters.
@@ -115,8 +113,6 @@ impl OpsHandles {
         let now = self.clock.now();
         let age = now.unix_seconds() - snapshot.as_of().unix_seconds();
         metrics::gauge!("peselgate_register_age_seconds").set(age as f64);
-        let writer_fails = matches!(*self.commander.health(), Health::Failed { .. });
-        metrics::gauge!("peselgate_register_writer_failed").set(f64::from(u8::from(writer_fails)));
         let directory = self.directory.load();
         metrics::gauge!("peselgate_keys").set(directory.keys().filter(|key| key.is_active()).count() as f64);
         for (id, refused) in directory.refusals() {

@@ -1,7 +1,7 @@
 //! The admin plane: register changes, keys and tokens, for the operator's
 //! staff, officials and the register's channels.
 //!
-//! Every handler begins with [`Caller`]: no call is handled without a token,
+//! Every handler begins with `Caller`: no call is handled without a token,
 //! and what it may do is asked by role.
 
 mod body;
