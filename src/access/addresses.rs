@@ -17,10 +17,47 @@ use crate::limits::ADDRESSES_PER_KEY_MAX;
 pub struct AllowList {
     /// In the order they were written, host bits cleared, doubles dropped.
     networks: Box<[Ipv4Net]>,
-    /// First and last address of each merged range, ascending: what `contains`
-    /// searches.
-    ranges: Box<[(u32, u32)]>,
+    /// What `contains` searches.
+    ranges: Ranges,
     judged_for: Environment,
+}
+
+/// First and last address of each merged range, ascending. Most keys have few:
+/// those lie inside the record, since with many keys a look-up costs what it
+/// fetches from memory.
+#[derive(Clone, PartialEq, Eq)]
+enum Ranges {
+    /// The unused ones begin after they end, and so hold nothing.
+    Few([(u32, u32); FEW]),
+    Many(Box<[(u32, u32)]>),
+}
+
+const FEW: usize = 12;
+
+impl Ranges {
+    fn new(merged: &[(u32, u32)]) -> Self {
+        let mut few = [(u32::MAX, 0); FEW];
+        match few.get_mut(..merged.len()) {
+            Some(used) => {
+                used.copy_from_slice(merged);
+                Self::Few(few)
+            }
+            None => Self::Many(merged.into()),
+        }
+    }
+
+    fn contains(&self, address: u32) -> bool {
+        match self {
+            // All of them, without a branch: no load waits for another.
+            Self::Few(few) => few
+                .iter()
+                .fold(false, |within, &(first, last)| within | ((first <= address) & (address <= last))),
+            Self::Many(many) => {
+                let after = many.partition_point(|&(first, _)| first <= address);
+                after > 0 && address <= many[after - 1].1
+            }
+        }
+    }
 }
 
 /// Why an allow-list was refused; the caller's fault. `position` counts the
@@ -131,16 +168,16 @@ impl AllowList {
         match ranges.as_slice() {
             [] => Err(AllowListError::Empty),
             [(0, u32::MAX)] => Err(AllowListError::Everything),
-            _ => Ok(Self { networks: networks.into(), ranges: ranges.into(), judged_for: environment }),
+            _ => {
+                Ok(Self { networks: networks.into(), ranges: Ranges::new(&ranges), judged_for: environment })
+            }
         }
     }
 
     /// Whether a call may come from this address.
     #[must_use]
     pub fn contains(&self, address: Ipv4Addr) -> bool {
-        let address = u32::from(address);
-        let after = self.ranges.partition_point(|&(first, _)| first <= address);
-        after > 0 && address <= self.ranges[after - 1].1
+        self.ranges.contains(address.into())
     }
 
     /// The networks in the order they were written.

@@ -136,8 +136,8 @@ pub(super) fn deactivate_token(record: &TokenRecord, now: Moment) -> Option<Toke
 /// Applies an entry to the directory that will be published.
 pub(super) fn apply(directory: &mut Directory, entry: &Entry) {
     match entry {
-        Entry::Key(record) => directory.keys.put(record.id(), Arc::clone(record)),
-        Entry::Token(record) => directory.tokens.put(record.id(), Arc::clone(record)),
+        Entry::Key(record) => directory.put_key(Arc::clone(record)),
+        Entry::Token(record) => directory.put_token(Arc::clone(record)),
         Entry::Remembered(..) => {}
     }
 }

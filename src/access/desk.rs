@@ -255,8 +255,7 @@ impl Desk {
     fn write_usage(&self) -> Result<(), StoreError> {
         let changed: Vec<_> = self
             .directory
-            .keys
-            .iter()
+            .unsorted_keys()
             .filter_map(|key| key.limiter().unsaved_usage().map(|usage| (key, usage)))
             .collect();
         let (Some(store), false) = (&self.store, changed.is_empty()) else { return Ok(()) };
@@ -283,7 +282,7 @@ impl Desk {
             tracing::error!(%error, "the store of access can't be opened again");
             self.health.gone()
         })?;
-        for key in directory.keys.iter() {
+        for key in directory.unsorted_keys() {
             if let Some(known) = self.directory.key(&key.id()) {
                 key.limiter().carry_over(known.limits(), key.limits());
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 
 use super::key::KeyRecord;
+use super::limiter::KeyLimiter;
 use super::table::Table;
 use super::time::LimiterTime;
 use super::token::TokenRecord;
@@ -14,14 +15,37 @@ use crate::secret::KeyId;
 /// Who holds what, as of one moment; never changes.
 #[derive(Debug, Clone, Default)]
 pub struct Directory {
-    pub(super) keys: Table<KeyRecord>,
-    pub(super) tokens: Table<TokenRecord>,
+    keys: Table<KeySlot>,
+    tokens: Table<Arc<TokenRecord>>,
+}
+
+/// A key in the table. The budget stands beside the record, which has it too, so
+/// that both are fetched from memory at once and not one after the other.
+#[derive(Debug, Clone)]
+pub(crate) struct KeySlot {
+    record: Arc<KeyRecord>,
+    limiter: Arc<KeyLimiter>,
+}
+
+impl KeySlot {
+    pub(crate) const fn record(&self) -> &Arc<KeyRecord> {
+        &self.record
+    }
+
+    /// Whether the key's last use that passed came from this address.
+    pub(crate) fn last_came_from(&self, address: u32) -> bool {
+        self.limiter.last_came_from(address)
+    }
 }
 
 impl Directory {
     /// The key of this id, deactivated ones included.
     #[must_use]
     pub fn key(&self, id: &KeyId) -> Option<&Arc<KeyRecord>> {
+        self.keys.get(id).map(KeySlot::record)
+    }
+
+    pub(crate) fn slot(&self, id: &KeyId) -> Option<&KeySlot> {
         self.keys.get(id)
     }
 
@@ -33,7 +57,7 @@ impl Directory {
 
     /// All keys, oldest first; for listings, it sorts them.
     pub fn keys(&self) -> impl ExactSizeIterator<Item = &Arc<KeyRecord>> {
-        let mut keys: Vec<_> = self.keys.iter().collect();
+        let mut keys: Vec<_> = self.unsorted_keys().collect();
         keys.sort_unstable_by_key(|key| (key.created_at(), key.id()));
         keys.into_iter()
     }
@@ -43,6 +67,19 @@ impl Directory {
         let mut tokens: Vec<_> = self.tokens.iter().collect();
         tokens.sort_unstable_by_key(|token| (token.created_at(), token.id()));
         tokens.into_iter()
+    }
+
+    pub(super) fn unsorted_keys(&self) -> impl Iterator<Item = &Arc<KeyRecord>> {
+        self.keys.iter().map(KeySlot::record)
+    }
+
+    pub(super) fn put_key(&mut self, record: Arc<KeyRecord>) {
+        let limiter = Arc::clone(&record.limiter);
+        self.keys.put(record.id(), KeySlot { record, limiter });
+    }
+
+    pub(super) fn put_token(&mut self, record: Arc<TokenRecord>) {
+        self.tokens.put(record.id(), record);
     }
 
     /// Keys on record, deactivated ones included.
@@ -60,7 +97,7 @@ impl Directory {
     /// The keys whose limits refused something since the process started, with
     /// how often: a metric with as many labels as keys were refused.
     pub fn refusals(&self) -> impl Iterator<Item = (KeyId, u64)> {
-        self.keys.iter().map(|key| (key.id(), key.refused())).filter(|&(_, refused)| refused > 0)
+        self.unsorted_keys().map(|key| (key.id(), key.refused())).filter(|&(_, refused)| refused > 0)
     }
 }
 

@@ -27,8 +27,9 @@ pub struct NewKey {
 /// An API key as the directory holds it. A record never changes; a change makes
 /// another record that shares the budget of this one.
 #[derive(Debug, Clone)]
+#[repr(C)]
 pub struct KeyRecord {
-    // What every request reads stands first and together.
+    // What every request reads stands first and together, in this order.
     pub(super) id: KeyId,
     pub(super) hash: CredentialHash,
     pub(super) deactivated_at: Option<Moment>,

@@ -59,7 +59,11 @@ impl Charged {
 }
 
 /// The state of a key's budget.
+///
+/// It fills one line of the processor's cache: a decision fetches all of it at
+/// once, and two keys on two cores never share one.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct KeyLimiter {
     time: Arc<LimiterTime>,
     /// When the burst will be whole again: GCRA's theoretical arrival time, in

@@ -37,6 +37,7 @@ mod token;
 mod writer;
 
 pub use addresses::{AllowList, AllowListError, NOT_PUBLIC, SpecialRange};
+pub(crate) use directory::KeySlot;
 pub use directory::{Directory, DirectoryReader};
 pub use error::AccessError;
 pub use idempotency::{BadIdempotencyKey, IdempotencyKey};

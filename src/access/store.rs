@@ -162,14 +162,14 @@ impl Store {
             let record =
                 stored::read_key(text, self.environment, |id| limiter(id, usages.get(&id).copied()))?;
             same_id(id, record.id())?;
-            directory.keys.put(record.id(), Arc::new(record));
+            directory.put_key(Arc::new(record));
             Ok(())
         })?;
         let table = reading.open_table(TOKENS).map_err(not_opened)?;
         each(&table, "tokens", |id, text| {
             let record = stored::read_token(text, self.environment)?;
             same_id(id, record.id())?;
-            directory.tokens.put(record.id(), Arc::new(record));
+            directory.put_token(Arc::new(record));
             Ok(())
         })?;
         Ok(directory)

@@ -33,7 +33,7 @@ pub use failures::FailureLimits;
 pub use peer::Peer;
 pub use permit::{Identity, Pace, Permit, Visit};
 
-use crate::access::{DirectoryReader, KeyRecord};
+use crate::access::{DirectoryReader, KeyRecord, KeySlot};
 use crate::secret::Plane;
 use credential::OnRecord;
 use failures::FailureBuckets;
@@ -77,18 +77,21 @@ impl Gate {
         let directory = self.reader.load();
         let text = credential::bearer(authorization)?;
         if let Some((id, proved)) = cache.recall(text) {
-            let key = directory.key(&id).filter(|key| key.is_active() && key.hash().matches(&proved));
-            if let Some(key) = key {
+            let slot = directory.slot(&id);
+            let key = slot.map(KeySlot::record);
+            if let Some(key) = key.filter(|key| key.is_active() && key.hash().matches(&proved)) {
                 return Ok(Identity { key: Arc::clone(key) });
             }
             // Deactivated since: from here on it is as any other credential.
             cache.forget();
         }
         let presented = credential::read(authorization, Plane::Verification, self.reader.environment())?;
-        let key = directory.key(&presented.id());
+        let slot = directory.slot(&presented.id());
+        let trusted = slot.is_some_and(|slot| trusted_here(slot, peer));
+        let key = slot.map(KeySlot::record);
         let now = self.reader.nanos();
         if let Some(retry_after) = self.failures.exhausted_for(peer, now)
-            && !key.is_some_and(|key| trusted_here(key, peer))
+            && !trusted
         {
             return Err(Denied::TooManyFailures { retry_after });
         }
@@ -148,6 +151,6 @@ fn from_allowed_address(peer: &Peer, identity: Identity) -> Result<(Arc<KeyRecor
 /// even while the address has too many failures, since one misconfigured client
 /// of an intermediary must not lock out the thousand good ones behind the same
 /// address. A guesser gains nothing by it but the hashing of wrong secrets.
-fn trusted_here(key: &KeyRecord, peer: &Peer) -> bool {
-    peer.ipv4().is_some_and(|address| key.limiter().last_came_from(address.into()))
+fn trusted_here(slot: &KeySlot, peer: &Peer) -> bool {
+    peer.ipv4().is_some_and(|address| slot.last_came_from(address.into()))
 }
