@@ -60,10 +60,17 @@ struct Local {
     random: RefCell<SmallRng>,
 }
 
+/// Staged records that are handed over before the tick ends. Left to the end of
+/// the tick, all connections of a busy worker end up in one group and the worker
+/// idles while it is synced; so half of them are on their way to the disk while
+/// the other half is being answered.
+const HAND_OVER_RECORDS: u32 = 32;
+
 /// Records of the present tick.
 #[derive(Default)]
 struct Staged {
     bytes: Vec<u8>,
+    records: u32,
     since: Option<Instant>,
 }
 
@@ -158,13 +165,18 @@ impl LocalRecorder {
         }
         let body = (length - RECORD_HEADER_BYTES) as u32;
         staged.bytes[start..start + 4].copy_from_slice(&body.to_le_bytes());
+        staged.records += 1;
         if staged.since.is_none() {
             staged.since = Some(Instant::now());
             if let Some(pump) = local.pump.take() {
                 pump.wake();
             }
         }
+        let enough = staged.records >= HAND_OVER_RECORDS;
         drop(staged);
+        if enough {
+            self.hand_over();
+        }
         let (answered_at, at) = (verification.answered_at, verification.at());
         Ok(Pending::new(Rc::clone(&local.waiting), tail, answered_at, at))
     }
@@ -194,6 +206,7 @@ impl LocalRecorder {
         let local = &*self.0;
         let mut staged = local.staged.borrow_mut();
         let Some(since) = staged.since.take() else { return };
+        staged.records = 0;
         let bytes = std::mem::take(&mut staged.bytes);
         staged.bytes = local.shared.inbox.put(Parcel { from: Arc::clone(&local.mailbox), bytes, since });
     }
