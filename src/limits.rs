@@ -49,8 +49,9 @@ pub const REGISTER_COMMANDS_PENDING_MAX: usize = 8_192;
 /// Commands that the register's writer puts into one transaction.
 pub const REGISTER_COMMANDS_PER_COMMIT_MAX: usize = 2_048;
 /// Chunks of imports that wait for the register's writer or are in its hands;
-/// the sender of the next one waits. They may all share one transaction.
-pub const IMPORT_CHUNKS_PENDING_MAX: usize = 16;
+/// the sender of the next one waits. They may all share one transaction, which
+/// is what makes an import quick; each takes some 2 MiB while it is on its way.
+pub const IMPORT_CHUNKS_PENDING_MAX: usize = 32;
 /// Seconds for which the answer to an `Idempotency-Key` is remembered.
 pub const IDEMPOTENCY_SECONDS: u32 = 24 * 60 * 60;
 /// Remembered keys that one transaction forgets: more than it can remember, so

@@ -180,7 +180,7 @@ fn append(
             record.push(*sequence, event);
         }
         if record.events().len() > known {
-            appending.put(&record)?;
+            appending.put(record);
         }
     }
     Ok(ImportOutcome {

@@ -149,16 +149,25 @@ impl Snapshot {
     }
 
     fn change_page(&mut self, index: usize, changes: &[Changed]) {
+        // The last of several changes of one number; none takes an entry away.
+        let changes: Vec<PageEntry> = changes
+            .chunk_by(|a, b| a.0 == b.0)
+            .filter_map(|of_slot| of_slot.last())
+            .filter_map(|(ordinal, entry)| PageEntry::of(slot(*ordinal), entry))
+            .collect();
         let chunk = Arc::make_mut(&mut self.chunks[index / CHUNK_PAGES]);
         let place = &mut chunk.pages[index % CHUNK_PAGES];
-        let old = place.as_ref().map(Page::entries).unwrap_or_default();
-        if let Some(page) = place {
-            self.counts.remove(page);
-        }
-        *place = Page::build(&merge(&old, changes));
-        if let Some(page) = place {
+        let next = match place {
+            Some(page) => {
+                self.counts.remove(page);
+                page.with(&changes)
+            }
+            None => Page::build(&changes),
+        };
+        if let Some(page) = &next {
             self.counts.add(page);
         }
+        *place = next;
     }
 
     #[inline]
@@ -208,25 +217,6 @@ const fn slot(ordinal: Ordinal) -> Slot {
 /// The first ordinal of a page.
 const fn base(page_index: usize) -> u32 {
     (page_index as u32) << 16
-}
-
-/// The old entries with the changed ones in their places; both in order.
-fn merge(old: &[PageEntry], changes: &[Changed]) -> Vec<PageEntry> {
-    let mut merged = Vec::with_capacity(old.len() + changes.len());
-    let mut rest = old;
-    for of_slot in changes.chunk_by(|a, b| a.0 == b.0) {
-        let (ordinal, entry) = &of_slot[of_slot.len() - 1];
-        let slot = slot(*ordinal);
-        let before = rest.partition_point(|old| old.slot < slot);
-        merged.extend_from_slice(&rest[..before]);
-        rest = &rest[before..];
-        if rest.first().is_some_and(|old| old.slot == slot) {
-            rest = &rest[1..];
-        }
-        merged.extend(PageEntry::of(slot, entry));
-    }
-    merged.extend_from_slice(rest);
-    merged
 }
 
 #[cfg(test)]

@@ -93,6 +93,13 @@ struct Withdrawn {
     withdrawn_at: Stamp,
 }
 
+impl Withdrawn {
+    fn of(entry: &PageEntry) -> Option<Self> {
+        let withdrawn_at = entry.withdrawn_at?;
+        Some(Self { slot: entry.slot, reserved_at: entry.reserved_at, withdrawn_at })
+    }
+}
+
 impl Page {
     /// Builds a page from its entries, in the order of their slots; `None` when
     /// there are none.
@@ -111,14 +118,18 @@ impl Page {
             for entry in reserved() {
                 bits[usize::from(entry.slot) / 64] |= 1 << (entry.slot % 64);
             }
-            let mut ranks = [0u16; RANKS];
-            let mut before = 0u32;
-            for (rank, words) in ranks.iter_mut().zip(bits.chunks_exact(WORDS_PER_RANK)) {
-                *rank = before as u16;
-                before += words.iter().map(|word| word.count_ones()).sum::<u32>();
-            }
-            Self::Dense(Arc::new(Dense { aside, moments, ranks, bits }))
+            Self::Dense(Arc::new(Dense { aside, moments, ranks: ranks(&bits), bits }))
         })
+    }
+
+    /// The page after changes, in the order of their slots, one for each slot.
+    pub(super) fn with(&self, changes: &[PageEntry]) -> Option<Self> {
+        if let Self::Dense(page) = self
+            && let Some(page) = page.with(changes)
+        {
+            return Some(Self::Dense(Arc::new(page)));
+        }
+        Self::build(&merge(&self.entries(), changes, |entry| entry.slot))
     }
 
     /// The state of the number in this slot.
@@ -232,18 +243,77 @@ impl Page {
 impl Dense {
     #[inline]
     fn reserved_at(&self, slot: Slot) -> Option<Stamp> {
-        let index = usize::from(slot) / 64;
-        let word = self.bits[index];
-        let bit = 1u64 << (slot % 64);
-        if word & bit == 0 {
+        if self.bits[usize::from(slot) / 64] >> (slot % 64) & 1 == 0 {
             return None;
         }
-        let group = index / WORDS_PER_RANK;
+        self.moments.get(self.rank(slot)).copied()
+    }
+
+    /// Reserved slots before this one.
+    #[inline]
+    fn rank(&self, slot: Slot) -> usize {
+        let index = usize::from(slot) / 64;
+        let below = self.bits[index] & ((1 << (slot % 64)) - 1);
         // The first word of the group counts only when ours is the second.
         let earlier = self.bits[index & !1] & (index as u64 & 1).wrapping_neg();
-        let rank = u32::from(self.ranks[group]) + earlier.count_ones() + (word & (bit - 1)).count_ones();
-        self.moments.get(rank as usize).copied()
+        usize::from(self.ranks[index / WORDS_PER_RANK]) + (earlier.count_ones() + below.count_ones()) as usize
     }
+
+    /// The page after changes, mostly by copying; `None` when it would have too
+    /// few reserved numbers for a dense one.
+    fn with(&self, changes: &[PageEntry]) -> Option<Self> {
+        let mut bits = self.bits;
+        let mut moments = Vec::with_capacity(self.moments.len() + changes.len());
+        let mut copied = 0;
+        for change in changes {
+            let (rank, bit) = (self.rank(change.slot), 1u64 << (change.slot % 64));
+            let word = &mut bits[usize::from(change.slot) / 64];
+            moments.extend_from_slice(&self.moments[copied..rank]);
+            copied = rank + usize::from(*word & bit != 0);
+            if change.withdrawn_at.is_none() {
+                moments.push(change.reserved_at);
+                *word |= bit;
+            } else {
+                *word &= !bit;
+            }
+        }
+        moments.extend_from_slice(&self.moments[copied..]);
+        let dense = moments.len() >= DENSE_FROM;
+        dense.then(|| Self {
+            aside: self.aside.with(changes),
+            moments: moments.into_boxed_slice(),
+            ranks: ranks(&bits),
+            bits,
+        })
+    }
+}
+
+fn ranks(bits: &[u64; WORDS]) -> [u16; RANKS] {
+    let mut ranks = [0u16; RANKS];
+    let mut before = 0u32;
+    for (rank, words) in ranks.iter_mut().zip(bits.chunks_exact(WORDS_PER_RANK)) {
+        *rank = before as u16;
+        before += words.iter().map(|word| word.count_ones()).sum::<u32>();
+    }
+    ranks
+}
+
+/// The old items with the changed ones in their places; both in the order of
+/// their slots.
+fn merge<T: Copy>(old: &[T], changed: &[T], slot: impl Fn(&T) -> Slot) -> Vec<T> {
+    let mut merged = Vec::with_capacity(old.len() + changed.len());
+    let mut rest = old;
+    for change in changed {
+        let before = rest.partition_point(|old| slot(old) < slot(change));
+        merged.extend_from_slice(&rest[..before]);
+        rest = &rest[before..];
+        if rest.first().is_some_and(|old| slot(old) == slot(change)) {
+            rest = &rest[1..];
+        }
+        merged.push(*change);
+    }
+    merged.extend_from_slice(rest);
+    merged
 }
 
 impl Sparse {
@@ -259,15 +329,25 @@ impl Sparse {
 
 impl Aside {
     fn build(entries: &[PageEntry]) -> Self {
-        let withdrawn = entries
-            .iter()
-            .filter_map(|entry| {
-                let withdrawn_at = entry.withdrawn_at?;
-                Some(Withdrawn { slot: entry.slot, reserved_at: entry.reserved_at, withdrawn_at })
-            })
-            .collect();
-        let with_earlier = entries.iter().filter(|entry| entry.has_earlier).map(|entry| entry.slot).collect();
-        Self { withdrawn, with_earlier }
+        let with_earlier = entries.iter().filter(|entry| entry.has_earlier).map(|entry| entry.slot);
+        Self {
+            withdrawn: entries.iter().filter_map(Withdrawn::of).collect(),
+            with_earlier: with_earlier.collect(),
+        }
+    }
+
+    fn with(&self, changes: &[PageEntry]) -> Self {
+        let changed = |slot: Slot| changes.binary_search_by_key(&slot, |change| change.slot).is_ok();
+        let kept: Vec<_> = self.withdrawn.iter().filter(|old| !changed(old.slot)).copied().collect();
+        let new: Vec<_> = changes.iter().filter_map(Withdrawn::of).collect();
+        let kept_earlier: Vec<_> =
+            self.with_earlier.iter().filter(|slot| !changed(**slot)).copied().collect();
+        let new_earlier: Vec<_> =
+            changes.iter().filter(|change| change.has_earlier).map(|change| change.slot).collect();
+        Self {
+            withdrawn: merge(&kept, &new, |withdrawn| withdrawn.slot).into_boxed_slice(),
+            with_earlier: merge(&kept_earlier, &new_earlier, |slot| *slot).into_boxed_slice(),
+        }
     }
 
     fn state(&self, slot: Slot) -> State {

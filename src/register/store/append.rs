@@ -1,7 +1,8 @@
 //! Appending events within one transaction: all of them or none.
 
+use std::collections::HashMap;
+
 use redb::{Table, WriteTransaction};
-use roaring::RoaringBitmap;
 
 use super::super::entry::State;
 use super::super::event::{Event, StoredEvent};
@@ -24,11 +25,13 @@ pub(in super::super) struct Appending<'txn, 'base> {
     memory: Memory<'txn>,
     head: Head,
     row: RowBuilder,
-    /// The snapshot as of the last commit: who is absent there and untouched
-    /// here has no history to be read.
+    /// The snapshot as of the last commit: who is absent there has no history
+    /// to be read.
     base: &'base Snapshot,
-    touched: RoaringBitmap,
-    changes: Vec<Changed>,
+    /// Histories continued here. They are written at the end, in the order of
+    /// their numbers: so each page of the table is touched once in a commit,
+    /// however strewn an import is.
+    records: HashMap<Ordinal, Record>,
     buffer: Vec<u8>,
 }
 
@@ -52,16 +55,20 @@ impl<'txn, 'base> Appending<'txn, 'base> {
             head,
             row: RowBuilder::after(head.sequence, head.hash),
             base,
-            touched: RoaringBitmap::new(),
-            changes: Vec::new(),
+            records: HashMap::new(),
             buffer: Vec::new(),
         })
     }
 
     /// The history of a number, this transaction's events included.
     pub(in super::super) fn record(&self, ordinal: Ordinal) -> Result<Record, StoreError> {
-        let unknown = self.base.state(ordinal) == State::Absent && !self.touched.contains(ordinal.value());
-        if unknown { Ok(Record::absent(ordinal)) } else { read_record(&self.history, ordinal) }
+        if let Some(record) = self.records.get(&ordinal) {
+            return Ok(record.clone());
+        }
+        match self.base.state(ordinal) {
+            State::Absent => Ok(Record::absent(ordinal)),
+            State::Reserved { .. } | State::Withdrawn { .. } => read_record(&self.history, ordinal),
+        }
     }
 
     /// Writes an event into the order of all events. Its number's history is
@@ -80,17 +87,9 @@ impl<'txn, 'base> Appending<'txn, 'base> {
         self.row.sequence()
     }
 
-    /// Writes the history of a number after its record was continued.
-    pub(in super::super) fn put(&mut self, record: &Record) -> Result<(), StoreError> {
-        let (before, after) = (record.before().state(), record.entry().state());
-        self.head.entries += u64::from(before == State::Absent);
-        self.head.reserved += u64::from(after.is_reserved());
-        self.head.reserved -= u64::from(before.is_reserved());
-        record.encode(&mut self.buffer);
-        self.history.insert(record.ordinal().value(), self.buffer.as_slice())?;
-        self.touched.insert(record.ordinal().value());
-        self.changes.push((record.ordinal(), *record.entry()));
-        Ok(())
+    /// Keeps the history of a number after its record was continued.
+    pub(in super::super) fn put(&mut self, record: Record) {
+        self.records.insert(record.ordinal(), record);
     }
 
     /// Logs an event and writes its number's history.
@@ -101,7 +100,7 @@ impl<'txn, 'base> Appending<'txn, 'base> {
     ) -> Result<StoredEvent, StoreError> {
         let sequence = self.log(&event)?;
         record.push(sequence, &event);
-        self.put(&record)?;
+        self.put(record);
         Ok(StoredEvent { sequence, hash: self.row.hash(), event })
     }
 
@@ -131,7 +130,7 @@ impl<'txn, 'base> Appending<'txn, 'base> {
 
     /// Has anything been appended?
     pub(in super::super) fn is_empty(&self) -> bool {
-        self.changes.is_empty()
+        self.records.is_empty()
     }
 
     /// Writes what is left to write; the commit is the caller's.
@@ -140,8 +139,29 @@ impl<'txn, 'base> Appending<'txn, 'base> {
         self.memory.forget(now)?;
         self.head.sequence = self.row.sequence();
         self.head.hash = self.row.hash();
+        let changes = self.write_histories()?;
         self.txn.open_table(SETTINGS_TABLE)?.insert(HEAD_KEY, self.head.encode().as_slice())?;
-        Ok(Appended { head: self.head, changes: self.changes })
+        Ok(Appended { head: self.head, changes })
+    }
+
+    fn write_histories(&mut self) -> Result<Vec<Changed>, StoreError> {
+        let mut records: Vec<Record> = std::mem::take(&mut self.records).into_values().collect();
+        records.sort_unstable_by_key(Record::ordinal);
+        for record in &records {
+            self.write_history(record)?;
+        }
+        Ok(records.iter().map(|record| (record.ordinal(), *record.entry())).collect())
+    }
+
+    /// Writes a history at once: for numbers that come in order and never again.
+    pub(super) fn write_history(&mut self, record: &Record) -> Result<(), StoreError> {
+        let (before, after) = (record.before().state(), record.entry().state());
+        self.head.entries += u64::from(before == State::Absent);
+        self.head.reserved += u64::from(after.is_reserved());
+        self.head.reserved -= u64::from(before.is_reserved());
+        record.encode(&mut self.buffer);
+        self.history.insert(record.ordinal().value(), self.buffer.as_slice())?;
+        Ok(())
     }
 
     fn close_row(&mut self) -> Result<(), StoreError> {

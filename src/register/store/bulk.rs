@@ -51,7 +51,7 @@ impl Bulk {
             let sequence = appending.log(event)?;
             let mut record = Record::absent(event.ordinal);
             record.push(sequence, event);
-            appending.put(&record)?;
+            appending.write_history(&record)?;
         }
         self.head = appending.finish(last.at)?.head;
         Ok(txn.commit()?)

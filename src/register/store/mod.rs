@@ -105,7 +105,7 @@ pub(super) struct StoreHandle {
     database: Arc<ArcSwapOption<Database>>,
 }
 
-/// What `Reader::verify_chain` went through.
+/// What [`super::Reader::verify_chain`] went through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChainReport {
     /// The last event.

@@ -66,6 +66,24 @@ fn no_acknowledged_event_is_lost_wherever_the_power_goes() {
 }
 
 #[test]
+fn a_making_that_was_cut_off_is_made_again_or_refused_but_never_taken_for_a_register() {
+    let (_, made) = created();
+    let mut usable = 0;
+    for cut in 0..made {
+        let disk = Disk::default();
+        disk.fail_from(cut);
+        assert!(Opened::with(disk.opener()).is_err(), "operation {cut} of {made}");
+        for left in [Left::Nothing, Left::Everything, Left::EverySecond] {
+            if let Ok(opened) = Opened::with(disk.after_power_loss(left).opener()) {
+                assert_eq!(run(&opened).acknowledged.len(), 6);
+                usable += 1;
+            }
+        }
+    }
+    assert!(usable > 0);
+}
+
+#[test]
 fn the_register_recovers_when_the_disk_does() {
     let (_, made) = created();
     // Every operation of the first commits, then some.

@@ -15,6 +15,8 @@ use super::*;
 use crate::clock::{ClockHand, Moment};
 use crate::pesel::Ordinal;
 
+/// Small in most tests, so that the disk is read.
+const CACHE_BYTES: usize = 1 << 20;
 const START: i64 = 1_795_000_000; // 2026-11-18
 
 /// The n-th of some people born from 1850 on.
@@ -71,7 +73,7 @@ struct Opened {
 
 impl Opened {
     fn at(path: &Path) -> Self {
-        Self::with(file_opener(path.to_owned(), 1 << 20)).expect("it opens")
+        Self::with(file_opener(path.to_owned(), CACHE_BYTES)).expect("it opens")
     }
 
     fn with(opener: Opener) -> Result<Self, OpenError> {
