@@ -122,7 +122,9 @@ pub enum LogFormat {
 }
 
 /// The installed logger's level, exchanged while it runs.
-pub struct LogLevelControl(Box<dyn Fn(&str) -> Result<(), LogError>>);
+pub struct LogLevelControl(Box<SetLevel>);
+
+type SetLevel = dyn Fn(&str) -> Result<(), LogError>;
 
 /// A level that cannot be read, or a logger that is installed already.
 pub type LogError = Box<dyn std::error::Error + Send + Sync>;

@@ -66,6 +66,9 @@ struct Local {
 /// the other half is being answered.
 const HAND_OVER_RECORDS: u32 = 32;
 
+/// Staged records that are worth another look at the sockets before a sync.
+const FEW_RECORDS: u32 = 16;
+
 /// Records of the present tick.
 #[derive(Default)]
 struct Staged {
@@ -188,8 +191,13 @@ impl LocalRecorder {
         let mut taken = Vec::new();
         loop {
             let mut notified = pin!(self.0.mailbox.wake.notified());
-            self.hand_over();
             self.settle(&mut taken);
+            if (1..FEW_RECORDS).contains(&self.0.staged.borrow().records) {
+                // The sockets are looked at once more before a group of few is
+                // synced: what has arrived meanwhile goes with it.
+                tokio::task::yield_now().await;
+            }
+            self.hand_over();
             poll_fn(|context| {
                 if self.0.staged.borrow().since.is_some() {
                     return Poll::Ready(());

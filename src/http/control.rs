@@ -16,7 +16,7 @@ use hyper_util::service::TowerToHyperService;
 use rand::Rng;
 use tokio::sync::{Semaphore, watch};
 
-use super::panic::{CatchPanic, Panicked};
+use super::panic::{Panicked, catch_panic};
 use super::plane::Phase;
 use super::plane::tls::TlsSource;
 use super::problem::Problem;
@@ -126,7 +126,7 @@ impl IntoResponse for Problem {
 /// rendered and counted, panics become 500, the common headers are added.
 pub(super) async fn leave(request: Request, next: Next) -> Response {
     let request_id = RequestId::of(request.headers(), || rand::rng().next_u64());
-    let mut response = match CatchPanic::new(next.run(request)).await {
+    let mut response = match catch_panic(next.run(request)).await {
         Ok(response) => response,
         Err(Panicked) => {
             metrics::counter!("peselgate_handler_panics_total").increment(1);

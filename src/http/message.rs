@@ -57,6 +57,7 @@ pub(crate) async fn read_whole(
     headers: &HeaderMap,
     body: Incoming,
     bytes_max: usize,
+    arrived: Instant,
 ) -> Result<Bytes, Problem> {
     if headers.contains_key(TRANSFER_ENCODING) {
         // Only a stream has no length beforehand; everywhere else a transfer
@@ -73,7 +74,7 @@ pub(crate) async fn read_whole(
             .unwrap_or_else(|_| Err(too_slow()))
     } else {
         // HTTP/1.1 has one body at a time; the worker's look-out keeps its time.
-        connection.control.body_begins(Instant::now());
+        connection.control.body_begins(arrived);
         let control = Some(Rc::clone(&connection.control));
         let read = Whole { control, body, bytes: BytesMut::new(), bytes_max }.await;
         connection.control.body_ends();

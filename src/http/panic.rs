@@ -1,9 +1,9 @@
 //! One request's panic stays one request's.
 
-use std::future::Future;
-use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
 
 /// The handler panicked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,38 +11,30 @@ pub(crate) struct Panicked;
 
 /// Turns a panic of a handler into a value: the request fails, is counted, and
 /// the server goes on.
-pub(crate) struct CatchPanic<F>(Pin<Box<F>>);
-
-impl<F: Future> CatchPanic<F> {
-    pub(crate) fn new(handler: F) -> Self {
-        Self(Box::pin(handler))
-    }
-}
-
-impl<F: Future> Future for CatchPanic<F> {
-    type Output = Result<F::Output, Panicked>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // What a handler shares with others (counters, scratch space, channels)
-        // is consistent at every step, or is thrown away with it.
-        let inner = self.0.as_mut();
-        match std::panic::catch_unwind(AssertUnwindSafe(|| inner.poll(cx))) {
-            Ok(polled) => polled.map(Ok),
-            Err(_) => Poll::Ready(Err(Panicked)),
-        }
-    }
+pub(crate) async fn catch_panic<F: Future>(handler: F) -> Result<F::Output, Panicked> {
+    let mut handler = pin!(handler);
+    // What a handler shares with others (counters, scratch space, channels) is
+    // consistent at every step, or is thrown away with it.
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx))) {
+        Ok(polled) => polled.map(Ok),
+        Err(_) => Poll::Ready(Err(Panicked)),
+    })
+    .await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::task::Context;
+
+    fn now<T>(future: impl Future<Output = T>) -> Poll<T> {
+        pin!(future).poll(&mut Context::from_waker(std::task::Waker::noop()))
+    }
 
     #[test]
     fn a_panic_becomes_a_value() {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        let mut broken = CatchPanic::new(async { std::panic::panic_any("no message is kept") });
-        assert_eq!(Pin::new(&mut broken).poll(&mut cx), Poll::<Result<(), _>>::Ready(Err(Panicked)));
-        let mut sound = CatchPanic::new(async { 7 });
-        assert_eq!(Pin::new(&mut sound).poll(&mut cx), Poll::Ready(Ok(7)));
+        let broken = async { std::panic::panic_any("no message is kept") };
+        assert_eq!(now(catch_panic(broken)), Poll::<Result<(), _>>::Ready(Err(Panicked)));
+        assert_eq!(now(catch_panic(async { 7 })), Poll::Ready(Ok(7)));
     }
 }

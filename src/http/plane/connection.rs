@@ -32,6 +32,8 @@ pub(crate) struct Connection {
     pub(crate) peer: Peer,
     /// The identity that proved itself last; permission is asked anew each time.
     pub(crate) identities: RefCell<IdentityCache>,
+    /// The policy field of the last answer: it changes when the key or its limits do.
+    pub(crate) policy: RefCell<Option<verify::Policy>>,
     pub(crate) control: Rc<Control>,
     pub(crate) over_tls: bool,
     pub(crate) http2: bool,
@@ -65,6 +67,7 @@ async fn establish(worker: &Rc<Worker>, entry: &Entry, peer: Peer, stream: TcpSt
             worker: Rc::clone(worker),
             peer,
             identities: RefCell::default(),
+            policy: RefCell::default(),
             control: Rc::clone(entry.control()),
             over_tls,
             http2,

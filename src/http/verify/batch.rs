@@ -28,7 +28,8 @@ pub(super) async fn verify(
     let mut permit = admit(connection, &head.headers)?;
     let admitted_in = arrived.elapsed();
     let body =
-        message::read_whole(connection, head.version, &head.headers, body, BATCH_BODY_BYTES_MAX).await?;
+        message::read_whole(connection, head.version, &head.headers, body, BATCH_BODY_BYTES_MAX, arrived)
+            .await?;
     let body_read = Instant::now();
 
     let asked = ask::batch(&body)?;
@@ -82,7 +83,7 @@ pub(super) async fn verify(
     out.put_slice(b"]}");
     count(worker, &results);
     let mut reply = reply::json(out.freeze());
-    limits::add_fields(worker, reply.headers_mut(), &permit.remaining());
+    limits::add_fields(connection, reply.headers_mut(), &permit.remaining());
     Ok(reply)
 }
 

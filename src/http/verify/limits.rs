@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{identify, now};
 use crate::access::LimitsView;
-use crate::http::plane::{Connection, Worker};
+use crate::http::plane::Connection;
 use crate::http::problem::Problem;
 use crate::http::reply::{self, Reply};
 
@@ -33,46 +33,58 @@ pub(super) fn of_key(connection: &Connection, headers: &HeaderMap) -> Result<Rep
         "day_resets_at": view.day_resets_at,
     });
     let mut response: Response<_> = reply::json(serde_json::to_vec(&body).unwrap_or_default().into());
-    add_fields(&connection.worker, response.headers_mut(), &view);
+    add_fields(connection, response.headers_mut(), &view);
     Ok(response)
 }
 
-/// Adds the two fields to an answer.
-pub(super) fn add_fields(worker: &Worker, headers: &mut HeaderMap, view: &LimitsView) {
-    let day_resets_in_s =
-        u64::try_from(view.day_resets_at.unix_seconds() - now(worker).unix_seconds()).unwrap_or(0);
-    let burst_window = u64::from(view.burst.div_ceil(view.per_second.max(1))).max(1);
-    let policy = worker.write_body(|out| {
-        policy(out, "burst", u64::from(view.burst), burst_window);
-        out.put_slice(b", ");
-        policy(out, "day", view.per_day, 86_400);
-    });
-    let left = worker.write_body(|out| {
-        let missing = view.burst.saturating_sub(view.burst_remaining);
-        remaining(
-            out,
-            "burst",
-            u64::from(view.burst_remaining),
-            u64::from(missing.div_ceil(view.per_second.max(1))),
-        );
-        out.put_slice(b", ");
-        remaining(out, "day", view.day_remaining, day_resets_in_s);
-    });
-    // Both texts are digits, quotes and ASCII words.
-    if let (Ok(policy), Ok(left)) =
-        (HeaderValue::from_maybe_shared(policy), HeaderValue::from_maybe_shared(left))
-    {
-        headers.insert(RATELIMIT_POLICY, policy);
-        headers.insert(RATELIMIT, left);
+/// The `RateLimit-Policy` field of a key's limits, kept per connection.
+pub(crate) struct Policy {
+    per_second: u32,
+    burst: u32,
+    per_day: u64,
+    field: HeaderValue,
+}
+
+impl Policy {
+    fn suits(&self, view: &LimitsView) -> bool {
+        (self.per_second, self.burst, self.per_day) == (view.per_second, view.burst, view.per_day)
     }
 }
 
-fn policy(out: &mut BytesMut, name: &str, quota: u64, window_s: u64) {
-    field(out, name, b";q=", quota, b";w=", window_s);
+/// Adds the two fields to an answer.
+pub(super) fn add_fields(connection: &Connection, headers: &mut HeaderMap, view: &LimitsView) {
+    let worker = &connection.worker;
+    let day_resets_in_s =
+        u64::try_from(view.day_resets_at.unix_seconds() - now(worker).unix_seconds()).unwrap_or(0);
+    let left = worker.write_body(|out| {
+        let missing = view.burst.saturating_sub(view.burst_remaining);
+        let full_in_s = u64::from(missing.div_ceil(view.per_second.max(1)));
+        field(out, "burst", b";r=", u64::from(view.burst_remaining), b";t=", full_in_s);
+        out.put_slice(b", ");
+        field(out, "day", b";r=", view.day_remaining, b";t=", day_resets_in_s);
+    });
+    // Digits, quotes and ASCII words alone.
+    if let Ok(left) = HeaderValue::from_maybe_shared(left) {
+        headers.insert(RATELIMIT, left);
+    }
+    if let Some(policy) = policy(connection, view) {
+        headers.insert(RATELIMIT_POLICY, policy);
+    }
 }
 
-fn remaining(out: &mut BytesMut, name: &str, left: u64, resets_in_s: u64) {
-    field(out, name, b";r=", left, b";t=", resets_in_s);
+fn policy(connection: &Connection, view: &LimitsView) -> Option<HeaderValue> {
+    let mut kept = connection.policy.borrow_mut();
+    if !kept.as_ref().is_some_and(|policy| policy.suits(view)) {
+        let window_s = u64::from(view.burst.div_ceil(view.per_second.max(1))).max(1);
+        let mut text = BytesMut::new();
+        field(&mut text, "burst", b";q=", u64::from(view.burst), b";w=", window_s);
+        text.put_slice(b", ");
+        field(&mut text, "day", b";q=", view.per_day, b";w=", 86_400);
+        let field = HeaderValue::from_maybe_shared(text.freeze()).ok()?;
+        let LimitsView { per_second, burst, per_day, .. } = *view;
+        *kept = Some(Policy { per_second, burst, per_day, field });
+    }
+    kept.as_ref().map(|policy| policy.field.clone())
 }
 
 fn field(out: &mut BytesMut, name: &str, first: &[u8], value: u64, second: &[u8], seconds: u64) {

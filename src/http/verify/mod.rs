@@ -8,6 +8,7 @@ mod batch;
 mod evidence;
 mod history;
 mod limits;
+pub(crate) use limits::Policy;
 mod render;
 mod single;
 pub mod status;
@@ -24,7 +25,7 @@ use hyper::body::Incoming;
 use crate::audit::RecordRefused;
 use crate::gate::{Identity, Permit};
 use crate::http::message::{self, MediaType};
-use crate::http::panic::{CatchPanic, Panicked};
+use crate::http::panic::{Panicked, catch_panic};
 use crate::http::plane::{Connection, Worker};
 use crate::http::problem::{Code, Problem};
 use crate::http::reply::{Reply, add_common_headers};
@@ -36,8 +37,7 @@ pub(crate) async fn handle(connection: Rc<Connection>, request: Request<Incoming
     let arrived = Instant::now();
     let worker = &connection.worker;
     let request_id = RequestId::of(request.headers(), || worker.random());
-    let routed = CatchPanic::new(route(Rc::clone(&connection), request, arrived));
-    let outcome = routed.await.unwrap_or_else(|Panicked| {
+    let outcome = catch_panic(route(&connection, request, arrived)).await.unwrap_or_else(|Panicked| {
         worker.tally.panicked();
         tracing::error!(request_id = request_id.as_str(), "a handler panicked");
         Err(Problem::internal())
@@ -52,7 +52,7 @@ pub(crate) async fn handle(connection: Rc<Connection>, request: Request<Incoming
 }
 
 async fn route(
-    connection: Rc<Connection>,
+    connection: &Rc<Connection>,
     request: Request<Incoming>,
     arrived: Instant,
 ) -> Result<Reply, Problem> {
@@ -64,22 +64,23 @@ async fn route(
     let method = request.method();
     match request.uri().path() {
         "/v1/verify" => match *method {
-            Method::POST => single::verify(&connection, request, arrived).await,
+            Method::POST => single::verify(connection, request, arrived).await,
             _ => Err(Problem::method_not_allowed("POST")),
         },
         "/v1/verify/batch" => match *method {
             Method::POST => match message::media_type(request.headers())? {
-                MediaType::Json => batch::verify(&connection, request, arrived).await,
-                MediaType::Ndjson => stream::verify(connection, request),
+                // Boxed: a single question's future, copied with every request, stays small.
+                MediaType::Json => Box::pin(batch::verify(connection, request, arrived)).await,
+                MediaType::Ndjson => stream::verify(Rc::clone(connection), request),
             },
             _ => Err(Problem::method_not_allowed("POST")),
         },
-        "/v1/limits" => only_get(method).and_then(|()| limits::of_key(&connection, request.headers())),
+        "/v1/limits" => only_get(method).and_then(|()| limits::of_key(connection, request.headers())),
         "/v1/status" => only_get(method).map(|()| status::reply(worker)),
         path => match path.strip_prefix("/v1/verifications/") {
             Some(id) if !id.is_empty() => {
                 only_get(method)?;
-                evidence::fetch(&connection, request.headers(), id).await
+                Box::pin(evidence::fetch(connection, request.headers(), id)).await
             }
             _ => Err(Problem::not_found()),
         },

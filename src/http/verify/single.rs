@@ -28,7 +28,8 @@ pub(super) async fn verify(
     }
     let admitted_in = arrived.elapsed();
     let body =
-        message::read_whole(connection, head.version, &head.headers, body, SINGLE_BODY_BYTES_MAX).await?;
+        message::read_whole(connection, head.version, &head.headers, body, SINGLE_BODY_BYTES_MAX, arrived)
+            .await?;
     let body_read = Instant::now();
 
     let asked = ask::single(&body)?;
@@ -42,7 +43,7 @@ pub(super) async fn verify(
     let answer = match in_memory {
         Outcome::Answered(answer) => answer,
         Outcome::NeedsHistory => {
-            let answers = history::from_history(worker, &permit, vec![query], sequence).await?;
+            let answers = Box::pin(history::from_history(worker, &permit, vec![query], sequence)).await?;
             answers.first().copied().ok_or_else(Problem::internal)?
         }
     };
@@ -64,6 +65,6 @@ pub(super) async fn verify(
 
     worker.tally.verified(if answer.reserved() { Verdict::Reserved } else { Verdict::NotReserved });
     let mut reply = reply::json(worker.write_body(|out| render::single(out, &receipt, &answer, register)));
-    limits::add_fields(worker, reply.headers_mut(), &permit.remaining());
+    limits::add_fields(connection, reply.headers_mut(), &permit.remaining());
     Ok(reply)
 }
