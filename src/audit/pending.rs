@@ -127,6 +127,11 @@ impl Waiting {
         true
     }
 
+    /// Records that are staged or on their way to the disk.
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Places in use; for tests.
     #[cfg(test)]
     pub(super) fn places(&self) -> usize {

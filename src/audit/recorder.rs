@@ -55,16 +55,20 @@ struct Local {
     mailbox: Arc<Mailbox>,
     staged: RefCell<Staged>,
     waiting: Rc<RefCell<Waiting>>,
+    /// The most records that have waited at once of late.
+    in_flight: Cell<u32>,
     /// The pump, while it waits.
     pump: Cell<Option<Waker>>,
     random: RefCell<SmallRng>,
 }
 
-/// Staged records that are handed over before the tick ends. Left to the end of
-/// the tick, all connections of a busy worker end up in one group and the worker
-/// idles while it is synced; so half of them are on their way to the disk while
-/// the other half is being answered.
-const HAND_OVER_RECORDS: u32 = 32;
+/// The fewest staged records that are handed over before the tick ends.
+///
+/// Left to the end of the tick, all connections of a busy worker end up in one
+/// group and the worker idles while it is synced; handed over one by one, every
+/// few of them pay for a sync. So half of what the worker has had in flight of
+/// late is on its way to the disk while the other half is being answered.
+const HAND_OVER_RECORDS_MIN: u32 = 16;
 
 /// Staged records that are worth another look at the sockets before a sync.
 const FEW_RECORDS: u32 = 16;
@@ -98,6 +102,7 @@ impl LocalRecorder {
             mailbox,
             staged: RefCell::default(),
             waiting: Rc::default(),
+            in_flight: Cell::new(0),
             pump: Cell::new(None),
             random: RefCell::new(random),
         })))
@@ -175,13 +180,16 @@ impl LocalRecorder {
                 pump.wake();
             }
         }
-        let enough = staged.records >= HAND_OVER_RECORDS;
+        let enough = staged.records >= HAND_OVER_RECORDS_MIN.max(local.in_flight.get() / 2);
         drop(staged);
         if enough {
             self.hand_over();
         }
         let (answered_at, at) = (verification.answered_at, verification.at());
-        Ok(Pending::new(Rc::clone(&local.waiting), tail, answered_at, at))
+        let pending = Pending::new(Rc::clone(&local.waiting), tail, answered_at, at);
+        let waiting = u32::try_from(local.waiting.borrow().len()).unwrap_or(u32::MAX);
+        local.in_flight.set(local.in_flight.get().max(waiting));
+        Ok(pending)
     }
 
     /// Runs for ever, as one local task of the worker: hands staged records over
@@ -215,6 +223,8 @@ impl LocalRecorder {
         let mut staged = local.staged.borrow_mut();
         let Some(since) = staged.since.take() else { return };
         staged.records = 0;
+        // Forgets a peak over the next few dozen groups.
+        local.in_flight.set(local.in_flight.get() - local.in_flight.get() / 32);
         let bytes = std::mem::take(&mut staged.bytes);
         staged.bytes = local.shared.inbox.put(Parcel { from: Arc::clone(&local.mailbox), bytes, since });
     }

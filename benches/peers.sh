@@ -1,0 +1,157 @@
+#!/usr/bin/env bash
+# Measures the gateway against its yardsticks in one run and prints the README's
+# table: the servers on one core, the load generator on another, each figure the
+# median of ROUNDS alternated rounds, with minimum and maximum.
+#
+#   benches/peers.sh            a table on standard output
+#   ROUNDS=5 SECONDS_EACH=5 RESERVED=7500000 benches/peers.sh
+#
+# Needs two cores and Debian's wrk; redis-server and redis-tools, nginx-light and
+# python3 for their rows. What is missing is installed as root with apt-get, else
+# its rows say so. Takes about five minutes after the build.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+ROUNDS=${ROUNDS:-3}
+EACH=${SECONDS_EACH:-4}
+RESERVED=${RESERVED:-7500000}
+SERVER_CORE=0 LOAD_CORE=1
+
+have() { command -v "$1" >/dev/null 2>&1; }
+if [ "$(id -u)" = 0 ] && have apt-get; then
+  want=()
+  have wrk || want+=(wrk)
+  have redis-server || want+=(redis-server redis-tools)
+  have nginx || want+=(nginx-light)
+  have python3 || want+=(python3)
+  [ ${#want[@]} = 0 ] || { apt-get update -qq; apt-get install -y -qq "${want[@]}"; } >/dev/null 2>&1 || true
+fi
+have wrk || { echo "wrk is missing" >&2; exit 1; }
+cargo build --release --bin peselgate --example bare_hyper >&2
+
+work=$(mktemp -d)
+pids=()
+finish() {
+  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+  wait 2>/dev/null || true
+  rm -rf "$work"
+}
+trap finish EXIT
+
+serve() { taskset -c $SERVER_CORE "$@" >"$work/out" 2>"$work/err" & pids+=($!); }
+gate=target/release/peselgate
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])' 2>/dev/null || shuf -i 20000-30000 -n 1; }
+gate_port=$(free_port) admin_port=$(free_port) ops_port=$(free_port) bare_port=$(free_port) nginx_port=$(free_port)
+
+start_gate() { # threads -> seconds until ready
+  : >"$work/gate.out"
+  local began; began=$(date +%s.%N)
+  taskset -c "${2:-$SERVER_CORE}" $gate demo --data-dir "$work/demo" --reserved "$RESERVED" --threads "$1" \
+    --listen 127.0.0.1:$gate_port --admin-listen 127.0.0.1:$admin_port --ops-listen 127.0.0.1:$ops_port \
+    >"$work/gate.out" 2>"$work/gate.err" &
+  gate_pid=$!
+  until grep -q ^ready "$work/gate.out"; do kill -0 $gate_pid; sleep 0.02; done
+  awk -v a="$began" -v b="$(date +%s.%N)" 'BEGIN { printf "%.2f", b - a }' >"$work/ready_s"
+}
+stop_gate() { kill $gate_pid; wait $gate_pid || true; }
+
+start_gate 1            # makes the register
+stop_gate
+start_gate 1            # the start that counts
+ready_s=$(cat "$work/ready_s")
+sleep 1
+rss_mb=$(awk '/VmRSS/ { printf "%.0f", $2 / 1024 }' /proc/$gate_pid/status)
+serve target/release/examples/bare_hyper 127.0.0.1:$bare_port
+if have nginx; then
+  mkdir -p "$work/nginx"
+  cat >"$work/nginx.conf" <<CONF
+worker_processes 1; daemon off; pid $work/nginx.pid; error_log /dev/null;
+events { worker_connections 1024; }
+http { access_log off; client_body_temp_path $work/nginx; proxy_temp_path $work/nginx; fastcgi_temp_path $work/nginx;
+  uwsgi_temp_path $work/nginx; scgi_temp_path $work/nginx; keepalive_requests 100000000;
+  server { listen 127.0.0.1:$nginx_port; location / { default_type application/json; return 200 '{"reserved":false}'; } } }
+CONF
+  serve nginx -c "$work/nginx.conf"
+fi
+if have redis-server; then
+  mkdir -p "$work/redis"
+  serve redis-server --port 0 --unixsocket "$work/redis.sock" --dir "$work/redis" --appendonly yes --appendfsync always --save ''
+  until redis-cli -s "$work/redis.sock" ping >/dev/null 2>&1; do sleep 0.1; done
+  sed 1d "$work/demo/reserved.csv" | xargs redis-cli -s "$work/redis.sock" sadd reserved >/dev/null
+  # As many members as the register has, so that both look into cold memory.
+  seq 10000000000 "$((10000000000 + RESERVED - 1))" | awk '{ printf "SADD reserved %s\r\n", $1 }' |
+    redis-cli -s "$work/redis.sock" --pipe >/dev/null
+  redis-cli -s "$work/redis.sock" config set appendonly no >/dev/null
+  redis-cli -s "$work/redis.sock" config set appendonly yes >/dev/null
+  while redis-cli -s "$work/redis.sock" info persistence | grep -q 'aof_rewrite_in_progress:1'; do sleep 0.5; done
+fi
+
+load() { # port connections batch -> requests/s p50_us
+  NUMBERS="$work/demo/reserved.csv" KEY_FILE="$work/demo/demo-key" BATCH=$3 \
+    taskset -c $LOAD_CORE wrk -t1 -c"$2" -d"${EACH}s" --latency -s benches/verify.lua "http://127.0.0.1:$1/v1/verify" |
+    awk '/Requests\/sec/ { rps = $2 } /50%/ { v = $2; us = v + 0; if (v ~ /ms/) us *= 1000; else if (v ~ /[0-9]s/) us *= 1e6 }
+         /Non-2xx/ { bad = 1 } END { if (bad) print "refused answers" > "/dev/stderr"; printf "%s %s\n", rps, us }'
+}
+redis_rate() { # arguments of redis-benchmark -> calls/s
+  taskset -c $LOAD_CORE timeout 60 redis-benchmark -s "$work/redis.sock" -q --csv "$@" 2>/dev/null | tail -1 | awk -F'","' '{ print $2 }'
+}
+sync_us() { # p50 of fdatasync of 4 KiB into a zero-filled file, microseconds
+  python3 - "$work/probe" <<'PY'
+import os, sys, time
+f = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
+os.write(f, bytes(8 << 20)); os.fsync(f)
+times = []
+for i in range(500):
+    os.pwrite(f, b"x" * 4096, i * 4096)
+    t = time.perf_counter(); os.fdatasync(f); times.append(time.perf_counter() - t)
+print(round(sorted(times)[250] * 1e6))
+PY
+}
+
+for round in $(seq "$ROUNDS"); do
+  echo "round $round" >&2
+  read -r bare bare_p50 < <(load $bare_port 64 0); read -r own own_p50 < <(load $gate_port 64 0)
+  read -r bare_one bare_one_p50 < <(load $bare_port 1 0); read -r one one_p50 < <(load $gate_port 1 0)
+  read -r batch batch_p50 < <(load $gate_port 16 1)
+  echo "$own $bare" >>"$work/r.bare"
+  have nginx && { read -r web web_p50 < <(load $nginx_port 64 0); echo "$own $web" >>"$work/r.nginx"; }
+  have python3 && echo "$one_p50 $((bare_one_p50 + $(sync_us)))" >>"$work/r.one"
+  awk -v b="$batch" 'BEGIN { print b * 1000 }' >>"$work/n.batch"
+  if have redis-server; then
+    number=$(sed -n 2p "$work/demo/reserved.csv")
+    trail=$(redis_rate -c 64 -n 100000 eval "redis.call('XADD',KEYS[2],'MAXLEN','~','100000','*','p',ARGV[1]) return redis.call('SISMEMBER',KEYS[1],ARGV[1])" 2 reserved trail "$number")
+    echo "$own $trail" >>"$work/r.redis"
+    many=$(redis_rate -c 16 -n 20000 smismember reserved $(sed -n 2,1001p "$work/demo/reserved.csv"))
+    awk -v a="$batch" -v b="$many" 'BEGIN { print a * 1000, b * 1000 }' >>"$work/r.batch"
+  fi
+  lines=1000000
+  awk -v n=$lines 'NR == 1 { print; next } { row[NR] = $0 } END { for (i = 0; i < n; i++) print row[2 + i % (NR - 1)] }' \
+    "$work/demo/reserved.csv" >"$work/million.csv"
+  began=$(date +%s.%N)
+  taskset -c $LOAD_CORE $gate bulk "$work/million.csv" --url http://127.0.0.1:$gate_port --key-file "$work/demo/demo-key" \
+    --output "$work/million.out" --restart 2>/dev/null
+  awk -v n=$lines -v a="$began" -v b="$(date +%s.%N)" 'BEGIN { print n / (b - a) }' >>"$work/n.bulk"
+  rm -f "$work/million.out"
+done
+stop_gate
+
+spread() { sort -g | awk -v f="${1:-%.2f}" '{ v[NR] = $1 } END { if (!NR) { print "not measured"; exit } m = NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2; printf f " (" f " … " f ")\n", m, v[1], v[NR] }'; }
+ratio() { [ -f "$work/$1" ] && awk '{ print $1 / $2 }' "$work/$1" | spread || echo "not measured: the peer is missing"; }
+kilo() { awk -v f="$2" '{ print $f / 1000 }' "$work/$1" | spread '%.0f'; }
+
+cat <<TABLE
+$(date -I), $(uname -m), $(nproc) cores ($(awk -F': ' '/model name/ { print $2; exit }' /proc/cpuinfo)), server on core $SERVER_CORE, load on core $LOAD_CORE;
+$RESERVED reserved, $ROUNDS rounds of ${EACH} s; median (minimum … maximum); everything switched on, answers after fdatasync.
+
+| figure | must | measured |
+|---|---|---|
+| \`/v1/verify\`, 64 connections, against bare hyper | 0.50 | $(ratio r.bare) |
+| the same against nginx \`return 200\` | | $(ratio r.nginx) |
+| the same against Redis SISMEMBER + XADD, \`appendfsync always\` | 1.0 | $(ratio r.redis) |
+| one connection, p50, against bare hyper p50 + one fdatasync p50 | 1.4 | $(ratio r.one) |
+| batch of 1 000, numbers/s, against Redis SMISMEMBER | 1 | $(ratio r.batch) |
+| batch of 1 000, thousand numbers/s | | $(kilo n.batch 1) |
+| NDJSON stream of 1 M through \`peselgate bulk\`, thousand numbers/s | 500 | $(kilo n.bulk 1) |
+| bare hyper, thousand requests/s | | $(kilo r.bare 2) |
+| resident memory, idle, MB | 200 | $rss_mb |
+| ready after start, s | 3 | $ready_s |
+TABLE
