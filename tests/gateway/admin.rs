@@ -304,6 +304,14 @@ fn every_refusal_of_the_plane_is_a_problem_document() {
     let mut large = demo.admin();
     let long = with(&fictional(42_000_000), "gmina", json!({"registrant": "x".repeat(70_000)}));
     assert_eq!(large.post(RESERVE, &long).problem(), (413, "content-too-large".to_owned()));
+    let mut slow = demo.admin();
+    let head = format!(
+        "POST {RESERVE} HTTP/1.1\r\nhost: g\r\nauthorization: {bearer}\r\ncontent-length: 9\r\n\r\n{{"
+    );
+    slow.connection.write(head.as_bytes()).expect("written");
+    let reply = slow.connection.read(false).expect("an answer");
+    reply.check_promises();
+    assert_eq!(reply.problem(), (408, "request-timeout".to_owned()));
     let mut stranger = Connection::open(demo.instance.admin).expect("a connection");
     let reply = stranger.request("GET", "/admin/v1/keys", &[], None).expect("an answer");
     assert_eq!(reply.problem(), (401, "unauthenticated".to_owned()));

@@ -197,3 +197,22 @@ impl hyper::body::Body for NeverEnding {
         std::task::Poll::Pending
     }
 }
+
+/// An overlong head is refused by the library, before there is a request: the
+/// status alone, and the connection goes on.
+#[test]
+fn an_overlong_head_is_refused_and_the_connection_lives_on() {
+    let demo = Demo::shared();
+    let long = "x".repeat(12_000);
+    block_on(async {
+        let mut http2 = Http2::open(demo.instance.verification).await;
+        for (path, field) in [("/v1/status", long.as_str()), (&format!("/v1/{long}"), "x")] {
+            let request = Request::get(format!("http://gateway{path}")).header("x-long", field);
+            let request = request.body(Full::default()).expect("a request");
+            http2.0.ready().await.expect("a connection");
+            let reply = http2.0.send_request(request).await.expect("an answer");
+            assert_eq!(reply.status(), 431);
+        }
+        http2.ask(Method::GET, "/v1/status", &[], "").await.expect("an answer").good();
+    });
+}
