@@ -74,13 +74,15 @@ pub async fn run(
     let tls = Certificates::load(&blueprint)?;
     let mut signals = Signals::new().map_err(|error| InstanceError::new("signals", error))?;
     let (phase_sender, phase) = watch::channel(Phase::Running);
+    // Operations stay open through the drain, to tell of it.
+    let (ops_open, ops_phase) = watch::channel(Phase::Running);
     let mut planes = JoinSet::new();
 
     // Operations can look from the first moment on.
     let board = OpsBoard::starting(metrics.clone());
     for listener in sockets.ops {
         let listener = listener.listen().map_err(|error| InstanceError::new("operations plane", error))?;
-        planes.spawn_local(control::serve(listener, None, ops::router(board.clone()), phase.clone()));
+        planes.spawn_local(control::serve(listener, None, ops::router(board.clone()), ops_phase.clone()));
     }
     planes.spawn_local(upkeep(metrics));
 
@@ -131,7 +133,7 @@ pub async fn run(
     tracing::info!("draining");
     // Everybody who watched may be gone already.
     let _unwatched = phase_sender.send(Phase::Draining);
-    let ended = end(plane, planes, parts, trail_failed).await;
+    let ended = end(plane, planes, ops_open, parts, trail_failed).await;
     drop(data);
     ended
 }
@@ -141,11 +143,13 @@ pub async fn run(
 async fn end(
     plane: RunningPlane,
     mut planes: JoinSet<std::io::Result<()>>,
+    ops_open: watch::Sender<Phase>,
     parts: Parts,
     trail_failed: Option<String>,
 ) -> Result<(), InstanceError> {
     let joined = tokio::task::spawn_blocking(move || plane.join());
     joined.await.map_err(|error| InstanceError::new("verification plane", error))?;
+    drop(ops_open);
     // The upkeep never ends by itself; the listeners have their own deadlines.
     let listeners = async {
         while planes.len() > 1 {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::header::ALLOW;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -137,7 +138,12 @@ pub(super) async fn leave(request: Request, next: Next) -> Response {
     if let Some(problem) = response.extensions_mut().remove::<Arc<Problem>>() {
         metrics::counter!("peselgate_control_refusals_total", "code" => problem.code().name()).increment(1);
         if let Some(problem) = Arc::into_inner(problem) {
+            // The router knows what is allowed at a path, the problem does not.
+            let allow = response.headers_mut().remove(ALLOW);
             response = problem.into_response(&request_id).map(axum::body::Body::new);
+            if let Some(allow) = allow {
+                response.headers_mut().insert(ALLOW, allow);
+            }
         }
     }
     add_common_headers(response.headers_mut(), &request_id, false);

@@ -23,13 +23,15 @@ impl RequestId {
         }
     }
 
-    /// An identifier of our own making: 16 hexadecimal digits.
+    /// An identifier of our own making: 16 hexadecimal digits, the ninth of them
+    /// a letter, so that it never has eleven decimal digits in a row either.
     pub(crate) fn from_number(number: u64) -> Self {
         const HEX: &[u8; 16] = b"0123456789abcdef";
         let mut text = [0u8; 16];
         for (slot, digit) in text.iter_mut().enumerate() {
             *digit = HEX[(number >> (60 - slot * 4)) as usize & 15];
         }
+        text[8] = b"abcdef"[(number >> 28 & 15) as usize % 6];
         Self(HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0")))
     }
 
@@ -68,7 +70,10 @@ mod tests {
     }
 
     #[test]
-    fn ours_is_hexadecimal() {
-        assert_eq!(RequestId::from_number(0x0123_4567_89ab_cdef).as_str(), "0123456789abcdef");
+    fn ours_is_hexadecimal_and_nobodys_number() {
+        assert_eq!(RequestId::from_number(0x0123_4567_89ab_cdef).as_str(), "01234567c9abcdef");
+        for number in [0, u64::MAX, 0x4405_1401_3590_0000, 0x0004_4051_4013_5900] {
+            assert!(is_well_formed(RequestId::from_number(number).as_str().as_bytes()));
+        }
     }
 }

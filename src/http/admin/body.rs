@@ -1,5 +1,7 @@
 //! JSON bodies of the admin plane, read strictly and without repeating them.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::FromRequest;
 use axum::http::Request;
@@ -9,6 +11,9 @@ use crate::http::message::{MediaType, media_type};
 use crate::http::problem::{Code, Problem};
 use crate::http::verify::ask::malformed;
 use crate::limits::ADMIN_BODY_BYTES_MAX;
+
+/// From the end of a head to the end of its body; places at the plane are few.
+const BODY_READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A JSON body of this type; unknown fields are for the type to refuse.
 pub(super) struct Json<T>(pub(super) T);
@@ -20,7 +25,11 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
         if media_type(request.headers())? != MediaType::Json {
             return Err(Problem::new(Code::UnsupportedMediaType, "send content-type: application/json"));
         }
-        let body = axum::body::to_bytes(request.into_body(), ADMIN_BODY_BYTES_MAX).await.map_err(|_| {
+        let reading = axum::body::to_bytes(request.into_body(), ADMIN_BODY_BYTES_MAX);
+        let read = tokio::time::timeout(BODY_READ_TIMEOUT, reading).await;
+        let read =
+            read.map_err(|_| Problem::new(Code::RequestTimeout, "the body was not complete in time"))?;
+        let body = read.map_err(|_| {
             Problem::new(Code::ContentTooLarge, format!("a body of at most {ADMIN_BODY_BYTES_MAX} bytes"))
         })?;
         let value = serde_json::from_slice(&body)

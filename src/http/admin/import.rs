@@ -26,6 +26,7 @@ use crate::register::{Channel, CommandError, Commander, EventKind, ImportLine, R
 
 /// Answer lines that may wait for a slow reader.
 const ANSWERS_AHEAD: usize = 4;
+const LINE_TOO_LONG: &str = "a line is too long; the import ends before its chunk";
 /// Refused lines that one chunk's answer names.
 const ERRORS_SHOWN_MAX: usize = 100;
 
@@ -95,9 +96,7 @@ impl Import {
                 return;
             }
             if buffer.len() > STREAM_LINE_BYTES_MAX {
-                return self
-                    .end("content-too-large", "a line is too long; the import ends before its chunk")
-                    .await;
+                return self.end("content-too-large", LINE_TOO_LONG).await;
             }
         }
         let last = buffer.split();
@@ -111,6 +110,10 @@ impl Import {
     async fn take_lines(&mut self, buffer: &mut BytesMut) -> Result<(), Over> {
         while let Some(end) = memchr::memchr(b'\n', buffer) {
             let line = buffer.split_to(end + 1);
+            if end > STREAM_LINE_BYTES_MAX {
+                self.end_line("content-too-large", LINE_TOO_LONG).await;
+                return Err(Over);
+            }
             if line.trim_ascii().is_empty() {
                 continue;
             }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, Path};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
@@ -26,6 +26,7 @@ use crate::access::{AccessError, AccessWriter, DirectoryReader, KeyLimits, Role}
 use crate::clock::Clock;
 use crate::gate::{AdminIdentity, Officer, authenticate_admin};
 use crate::register::{Commander, Reader};
+use crate::secret::KeyId;
 
 /// What the plane works with: the writers are here and nowhere else.
 pub struct AdminHandles {
@@ -79,6 +80,19 @@ impl FromRequestParts<Handles> for Caller {
         let identity = authenticate_admin(&handles.directory, authorization.as_deref())?;
         let name = axum::http::HeaderName::from_static("idempotency-key");
         Ok(Self { identity, idempotency_key: one_value(&parts.headers, &name)? })
+    }
+}
+
+/// The identifier in a path; what cannot be one is not there.
+struct PathId(KeyId);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let text = Path::<String>::from_request_parts(parts, state).await;
+        let id = text.ok().and_then(|Path(text)| KeyId::parse(text.as_bytes()));
+        id.map(Self).ok_or_else(Problem::not_found)
     }
 }
 

@@ -32,6 +32,8 @@ use crate::query::{Answer, Query};
 const AHEAD_BYTES_MAX: usize = 256 * 1024;
 /// Answer chunks that may wait for a slow reader.
 const ANSWERS_AHEAD: usize = 2;
+/// What stands for a line over the bound: no JSON, so refused as unreadable.
+const TOO_LONG: &[u8] = b"!too long\n";
 /// Longest wait for the per-second limit before the permission is asked again.
 const PACE_WAIT_MAX: Duration = Duration::from_secs(1);
 
@@ -241,7 +243,9 @@ fn read_lines(lines: &[u8], now: Moment) -> Vec<Line> {
     let mut rest = lines;
     while !rest.is_empty() {
         let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-        let line = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
+        // A line over the bound is refused whether it came in pieces or in one.
+        let line = if end > STREAM_LINE_BYTES_MAX { TOO_LONG } else { &rest[..end] };
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
         rest = rest.get(end + 1..).unwrap_or_default();
         // A blank line asks nothing and has no index.
         if !line.trim_ascii().is_empty() {
@@ -352,7 +356,7 @@ impl Input {
         if self.buffer.len() > STREAM_LINE_BYTES_MAX {
             self.buffer.clear();
             self.skipping = true;
-            return Some(Bytes::from_static(b"!too long\n"));
+            return Some(Bytes::from_static(TOO_LONG));
         }
         if self.ended && !self.buffer.is_empty() {
             self.buffer.put_u8(b'\n');

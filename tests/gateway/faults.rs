@@ -1,0 +1,177 @@
+//! Disks that fail and disks that are full: no answer without a record, ever.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::client::Caller;
+use crate::harness::{Demo, Instance, clean, dump, fictional, issue, program, skipped, wait_for};
+use crate::load::{Told, assert_on_record};
+use crate::serve::{init, write_config};
+
+fn can_trace() -> bool {
+    let tried = Command::new("strace")
+        .args(["-D", "-f", "-o", "/dev/null", "-e", "inject=fdatasync:error=EIO:when=20+", "true"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    tried.is_ok_and(|status| status.success())
+}
+
+/// From the 20th sync on the disk fails: then there is no 200 any more, the
+/// process says why and ends, and everything answered before is on record.
+#[test]
+fn after_a_failed_sync_nothing_is_answered() {
+    if !can_trace() {
+        return skipped("no strace that may trace here");
+    }
+    let home = Demo::new(1_000).stop();
+    let mut command = Command::new("strace");
+    // -D: the program is our child, strace its grandchild; the status is ours.
+    command.args(["-D", "-f", "-o", "/dev/null", "-e", "trace=fdatasync"]);
+    command.args(["-e", "inject=fdatasync:error=EIO:when=20+", env!("CARGO_BIN_EXE_peselgate")]);
+    home.arguments(&mut command, &[]);
+    let demo = home.start_command(clean(command));
+    let numbers = demo.numbers("reserved.csv");
+    let (mut caller, address, key) = (demo.caller(), demo.instance.verification, demo.key());
+    let mut told: Vec<Told> = Vec::new();
+    let mut refused = 0;
+    for turn in 0.. {
+        assert!(turn < 1_000, "the disk never failed");
+        let pesel = &numbers[turn % numbers.len()];
+        let asked = json!({ "pesel": pesel });
+        match caller.try_call("POST", "/v1/verify", &[], Some(&asked)) {
+            Ok(reply) if reply.status == 200 => {
+                assert_eq!(refused, 0, "a 200 after the disk failed");
+                let id = reply.json()["verification_id"].as_str().expect("an identifier").to_owned();
+                told.push((id, pesel.clone(), true));
+            }
+            Ok(reply) => {
+                assert!(
+                    matches!(reply.code().as_str(), "audit-unavailable" | "draining"),
+                    "{}",
+                    reply.text()
+                );
+                assert!(reply.code() != "audit-unavailable" || reply.json()["unavailable_since"].is_string());
+                refused += 1;
+            }
+            Err(_) => match crate::client::Connection::open(address) {
+                Ok(connection) => caller = Caller::with(connection, &key),
+                Err(_) => break,
+            },
+        }
+    }
+    assert!(!told.is_empty(), "it failed before the first answer");
+    let (mut instance, home) = demo.parts();
+    let status = instance.ended();
+    assert_eq!(status.code(), Some(2), "{status}");
+    assert!(instance.stderr().contains("audit trail"), "{}", instance.stderr());
+    assert_on_record(&told, &home.dump());
+    // On a sound disk it starts again.
+    let demo = home.start(&[]);
+    demo.caller().verify(&numbers[0]).good();
+    let home = demo.stop();
+    assert_on_record(&told, &home.dump());
+    assert_eq!(home.check().0, Some(0));
+}
+
+/// A small file system of its own, given back at the end.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: &Path) -> Option<Self> {
+        fs::create_dir(at).ok()?;
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=64m,mode=700", "tmpfs"]).arg(at);
+        let status = mount.stdin(Stdio::null()).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success()).then(|| Self(at.to_owned()))
+    }
+
+    /// Takes all the room that is left.
+    fn fill(&self) {
+        let mut file = fs::File::create(self.0.join("filler")).expect("a file");
+        let block = vec![1; 64 * 1024];
+        while file.write_all(&block).is_ok() {}
+        while file.write_all(&[1]).is_ok() {}
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("-l").arg(&self.0).status());
+    }
+}
+
+/// Asks in streams of fat lines until one is refused; everything told goes on
+/// the list. `None` when the refusal cut the connection while lines were sent.
+fn ask_until_refused(caller: &mut Caller, told: &mut Vec<Told>) -> Option<Value> {
+    // A stream that fits into the buffers of both ends.
+    let lines: String = (0..500)
+        .map(|place| json!({"pesel": fictional(place), "reference": "😀".repeat(64)}).to_string() + "\n")
+        .collect();
+    let bearer = caller.bearer.clone();
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/x-ndjson")];
+    for _ in 0..1_000 {
+        let body = Some(lines.as_bytes());
+        let reply = caller.connection.request("POST", "/v1/verify/batch", &headers, body).ok()?;
+        for line in crate::client::json_lines(&reply.body) {
+            if line.get("verification_id").is_none() {
+                return Some(line);
+            }
+            let text = |name: &str| line[name].as_str().expect("a text").to_owned();
+            told.push((text("verification_id"), text("pesel"), line["reserved"] == true));
+        }
+    }
+    panic!("the disk never filled up");
+}
+
+/// A full disk: 503 and not ready, nothing lost, and it goes on once there is room.
+#[test]
+fn a_full_disk_is_waited_out() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let Some(disk) = SmallDisk::mount(&dir.path().join("data")) else {
+        return skipped("no right to mount a small file system");
+    };
+    init(&disk.0, "test");
+    let file = write_config(dir.path(), "test", "", "[audit]\nsegment_bytes = 4194304");
+    let mut command = program();
+    command.arg("serve").arg("--config").arg(file);
+    let instance = Instance::start(command, dir.path());
+    let token = fs::read_to_string(disk.0.join("operator-token")).expect("a token");
+    let mut admin = Caller::new(instance.admin, token.trim());
+    let key = issue(&mut admin, "Bank", &["127.0.0.1"], Some([1_000_000, 1_000_000, 1_000_000_000])).1;
+    let mut caller = Caller::new(instance.verification, &key);
+    caller.verify(&fictional(1)).good();
+    assert_eq!(instance.ask_ops("/readyz").status, 200);
+
+    disk.fill();
+    let mut told = Vec::new();
+    let refusal = ask_until_refused(&mut caller, &mut told);
+    if let Some(refusal) = refusal {
+        let code = refusal.get("error").or_else(|| refusal.get("code"));
+        assert_eq!(code, Some(&json!("audit-unavailable")), "{refusal}");
+    }
+    assert!(!told.is_empty());
+    let mut caller = Caller::new(instance.verification, &key);
+    for _ in 0..3 {
+        let reply = caller.verify(&fictional(2));
+        assert_eq!(reply.problem(), (503, "audit-unavailable".to_owned()));
+        assert!(reply.json()["unavailable_since"].is_string());
+    }
+    let ready = instance.ask_ops("/readyz");
+    assert_eq!(ready.status, 503);
+    assert!(ready.text().contains("audit"), "{}", ready.text());
+    assert_eq!(caller.get("/v1/status").good()["audit"]["writable"], false);
+    assert!(instance.metrics().contains("peselgate_ready 0"));
+    assert_on_record(&told, &dump(&disk.0));
+
+    fs::remove_file(disk.0.join("filler")).expect("removed");
+    wait_for("answers again", || (caller.verify(&fictional(3)).status == 200).then_some(()));
+    wait_for("readiness", || (instance.ask_ops("/readyz").status == 200).then_some(()));
+    instance.stop();
+    assert_on_record(&told, &dump(&disk.0));
+}

@@ -1,0 +1,116 @@
+//! Heads that are no heads, and messages that could be read in two ways: each
+//! gets one answer at most, with a problem document, and the connection ends.
+
+use crate::client::{Connection, Reply};
+use crate::harness::Demo;
+
+/// Sends bytes as they are, and reads until the other end closes: every answer.
+fn answers(demo: &Demo, bytes: &[u8]) -> Vec<Reply> {
+    let mut connection = Connection::open(demo.instance.verification).expect("a connection");
+    connection.write(bytes).expect("written");
+    let mut replies = Vec::new();
+    while let Ok(reply) = connection.read(false) {
+        replies.push(reply);
+    }
+    replies
+}
+
+/// One refusal, then the end.
+fn assert_refused(demo: &Demo, what: &str, bytes: &[u8], status: u16, code: &str) {
+    let replies = answers(demo, bytes);
+    assert_eq!(replies.len(), 1, "{what}: {replies:?}");
+    replies[0].check_promises();
+    assert_eq!(replies[0].problem(), (status, code.to_owned()), "{what}");
+}
+
+#[test]
+fn malformed_heads_get_a_problem_document() {
+    let demo = Demo::shared();
+    let heads: [(&str, &[u8]); 9] = [
+        ("garbage", b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n"),
+        ("no version", b"GET /v1/status\r\n\r\n"),
+        ("another version", b"GET /v1/status HTTP/3.7\r\n\r\n"),
+        ("a space in the target", b"GET /v1/st atus HTTP/1.1\r\nhost: g\r\n\r\n"),
+        ("a field without a colon", b"GET /v1/status HTTP/1.1\r\nhost g\r\n\r\n"),
+        ("a space before the colon", b"GET /v1/status HTTP/1.1\r\nhost : g\r\n\r\n"),
+        ("a folded field", b"GET /v1/status HTTP/1.1\r\nhost: g\r\n x: y\r\n\r\n"),
+        ("a length that is none", b"POST /v1/verify HTTP/1.1\r\nhost: g\r\ncontent-length: x\r\n\r\n"),
+        ("a NUL in a field", b"GET /v1/status HTTP/1.1\r\nhost: g\r\nx: a\0b\r\n\r\n"),
+    ];
+    for (what, head) in heads {
+        assert_refused(&demo, what, head, 400, "malformed-request");
+    }
+    let long_target = format!("GET /v1/{} HTTP/1.1\r\nhost: g\r\n\r\n", "x".repeat(100_000));
+    let replies = answers(&demo, long_target.as_bytes());
+    replies[0].check_promises();
+    assert!(matches!(replies[0].status, 414 | 431), "{}", replies[0].text());
+    let long_field = format!("GET /v1/status HTTP/1.1\r\nhost: g\r\nx: {}\r\n\r\n", "x".repeat(12_000));
+    assert_refused(&demo, "a long field", long_field.as_bytes(), 431, "header-fields-too-large");
+    let many = format!("GET /v1/status HTTP/1.1\r\nhost: g\r\n{}\r\n", "x: y\r\n".repeat(150));
+    assert_refused(&demo, "many fields", many.as_bytes(), 431, "header-fields-too-large");
+}
+
+/// One message that two readers could end at two places: never two answers, and
+/// never a 200 to what might be somebody else's.
+#[test]
+fn ambiguous_messages_are_never_answered_twice() {
+    let demo = Demo::shared();
+    let key = demo.key();
+    let body = format!(r#"{{"pesel":"{}"}}"#, demo.numbers("free.csv")[0]);
+    let smuggled = "GET /v1/status HTTP/1.1\r\nhost: g\r\n\r\n";
+    let length = body.len();
+    let framings = [
+        ("CL.TE", format!("content-length: {}\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}", 5)),
+        ("TE.CL", format!("transfer-encoding: chunked\r\ncontent-length: 4\r\n\r\n0\r\n\r\n{smuggled}")),
+        ("CL.CL", format!("content-length: {length}\r\ncontent-length: 0\r\n\r\n{body}{smuggled}")),
+        ("a list of lengths", format!("content-length: {length}, {}\r\n\r\n{body}{smuggled}", length + 1)),
+        ("a signed length", format!("content-length: +{length}\r\n\r\n{body}{smuggled}")),
+        ("another coding", format!("transfer-encoding: xchunked\r\n\r\n0\r\n\r\n{smuggled}")),
+        ("two codings", format!("transfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n{smuggled}")),
+        (
+            "TE.TE",
+            format!("transfer-encoding: identity\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}"),
+        ),
+        ("a needless coding", format!("transfer-encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n")),
+        (
+            "an overlong chunk size",
+            format!("transfer-encoding: chunked\r\n\r\nfffffffffffffffff\r\n{smuggled}"),
+        ),
+    ];
+    for (what, rest) in framings {
+        let head = format!(
+            "POST /v1/verify HTTP/1.1\r\nhost: g\r\nconnection: close\r\nauthorization: Bearer {key}\r\n\
+             content-type: application/json\r\n{rest}"
+        );
+        let replies = answers(&demo, head.as_bytes());
+        assert!(replies.len() <= 1, "{what}: {replies:?}");
+        for reply in replies {
+            assert_eq!(reply.problem(), (400, "malformed-request".to_owned()), "{what}");
+            reply.check_promises();
+        }
+    }
+}
+
+/// Requests sent ahead are answered in order, each once.
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let demo = Demo::shared();
+    let key = demo.key();
+    let numbers = [&demo.numbers("reserved.csv")[0], &demo.numbers("free.csv")[0]];
+    let mut bytes = String::new();
+    for turn in 0..20 {
+        let body = format!(r#"{{"pesel":"{}"}}"#, numbers[turn % 2]);
+        let end = if turn == 19 { "connection: close\r\n" } else { "" };
+        bytes += &format!(
+            "POST /v1/verify HTTP/1.1\r\nhost: g\r\nauthorization: Bearer {key}\r\nx-request-id: t{turn}\r\n\
+             {end}content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+    }
+    let replies = answers(&demo, bytes.as_bytes());
+    assert_eq!(replies.len(), 20);
+    for (turn, reply) in replies.iter().enumerate() {
+        assert_eq!(reply.good()["reserved"], turn % 2 == 0);
+        assert_eq!(reply.header("x-request-id"), Some(format!("t{turn}").as_str()));
+    }
+}

@@ -1,0 +1,218 @@
+//! The contract over HTTP/2 with prior knowledge.
+
+use std::future::Future;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::client::Reply;
+use crate::harness::{Demo, fictional};
+use crate::serve::Served;
+
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(future)
+}
+
+/// A connection over HTTP/2.
+pub(crate) struct Http2(SendRequest<Full<Bytes>>);
+
+impl Http2 {
+    pub(crate) async fn open(address: SocketAddr) -> Self {
+        Self::over(tokio::net::TcpStream::connect(address).await.expect("a connection")).await
+    }
+
+    pub(crate) async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
+        let (sender, connection) =
+            handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("a handshake");
+        // It ends with the runtime.
+        drop(tokio::spawn(connection));
+        Self(sender)
+    }
+
+    pub(crate) async fn ask(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Result<Reply, hyper::Error> {
+        let mut request = Request::builder().method(method).uri(format!("http://gateway{path}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::from(body.to_owned())).expect("a request");
+        self.0.ready().await?;
+        let (head, body) = self.0.send_request(request).await?.into_parts();
+        assert_eq!(head.version, http::Version::HTTP_2);
+        let text = |value: &http::HeaderValue| value.to_str().expect("a text").to_owned();
+        let reply = Reply {
+            status: head.status.as_u16(),
+            headers: head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
+            body: body.collect().await?.to_bytes().to_vec(),
+        };
+        reply.check_promises();
+        Ok(reply)
+    }
+}
+
+#[test]
+fn the_contract_holds_over_http2() {
+    let demo = Demo::shared();
+    let bearer = format!("Bearer {}", demo.key());
+    let (reserved, free) = (demo.numbers("reserved.csv"), demo.numbers("free.csv"));
+    let good = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    block_on(async {
+        let mut http2 = Http2::open(demo.instance.verification).await;
+        for (pesel, is_reserved) in reserved.iter().zip([true; 20]).chain(free.iter().zip([false; 20])) {
+            let body = json!({ "pesel": pesel }).to_string();
+            let reply = http2.ask(Method::POST, "/v1/verify", &good, &body).await.expect("an answer");
+            assert_eq!(reply.good()["reserved"], is_reserved);
+        }
+        let batch = json!({"pesels": [reserved[0], "x", free[0]]}).to_string();
+        let reply = http2.ask(Method::POST, "/v1/verify/batch", &good, &batch).await.expect("an answer");
+        assert_eq!(reply.good()["results"].as_array().map(Vec::len), Some(3));
+        let lines = format!("\"{}\"\nx\n\"{}\"\n", reserved[0], free[0]);
+        let ndjson = [good[0], ("content-type", "application/x-ndjson")];
+        let reply = http2.ask(Method::POST, "/v1/verify/batch", &ndjson, &lines).await.expect("an answer");
+        let answers = crate::client::json_lines(&reply.body);
+        let told: Vec<_> = answers.iter().map(|answer| answer["reserved"].as_bool()).collect();
+        assert_eq!(told, [Some(true), None, Some(false)]);
+
+        let one = json!({"pesel": free[0]}).to_string();
+        let large = json!({"pesel": free[0], "reference": "x".repeat(5_000)}).to_string();
+        let future = json!({"pesel": free[0], "at": "2199-01-01T00:00:00Z"}).to_string();
+        let (verify, post) = ("/v1/verify", Method::POST);
+        type Case<'a> = (Method, &'a str, Vec<(&'a str, &'a str)>, &'a str, u16, &'a str);
+        let cases: [Case<'_>; 11] = [
+            (post.clone(), verify, good.to_vec(), "{", 400, "malformed-request"),
+            (post.clone(), verify, good[1..].to_vec(), &one, 401, "unauthenticated"),
+            (post.clone(), verify, vec![("authorization", "Bearer x")], &one, 401, "malformed-key"),
+            (post.clone(), "/v1/none", good.to_vec(), &one, 404, "not-found"),
+            (Method::GET, verify, good.to_vec(), "", 405, "method-not-allowed"),
+            (post.clone(), verify, good.to_vec(), &large, 413, "content-too-large"),
+            (
+                post.clone(),
+                verify,
+                vec![good[0], ("content-type", "text/plain")],
+                &one,
+                415,
+                "unsupported-media-type",
+            ),
+            (post.clone(), verify, good.to_vec(), r#"{"pesel":"44051401358"}"#, 422, "invalid-pesel"),
+            (post.clone(), verify, good.to_vec(), &future, 422, "future-moment"),
+            (post.clone(), "/v1/verify?x", good.to_vec(), &one, 400, "malformed-request"),
+            (Method::PUT, "/v1/status", vec![], "", 405, "method-not-allowed"),
+        ];
+        for (method, path, headers, body, status, code) in cases {
+            let reply = http2.ask(method, path, &headers, body).await.expect("an answer");
+            assert_eq!(reply.problem(), (status, code.to_owned()), "{path} {body}");
+        }
+        let echoed = [good[0], ("x-request-id", "over-h2")];
+        let reply = http2.ask(Method::GET, "/v1/limits", &echoed, "").await.expect("an answer");
+        assert_eq!(reply.header("x-request-id"), Some("over-h2"));
+    });
+}
+
+/// Many streams at once on one connection, each with its own answer.
+#[test]
+fn streams_of_one_connection_are_answered_apart() {
+    let demo = Demo::shared();
+    let bearer = format!("Bearer {}", demo.key());
+    let (reserved, free) = (demo.numbers("reserved.csv"), demo.numbers("free.csv"));
+    block_on(async {
+        let http2 = Http2::open(demo.instance.verification).await;
+        let tasks: Vec<_> = (0..90)
+            .map(|turn| {
+                let mut http2 = Http2(http2.0.clone());
+                let (bearer, is_reserved) = (bearer.clone(), turn % 3 == 0);
+                let pesel = if is_reserved { &reserved[turn] } else { &free[turn] };
+                let body = json!({ "pesel": pesel }).to_string();
+                tokio::spawn(async move {
+                    let headers = [("authorization", bearer.as_str())];
+                    let reply = http2.ask(Method::POST, "/v1/verify", &headers, &body).await;
+                    assert_eq!(reply.expect("an answer").good()["reserved"], is_reserved);
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.expect("answered as asked");
+        }
+    });
+}
+
+/// A key deactivated between two requests of one connection, and a slow body.
+#[test]
+fn permission_and_patience_are_per_request() {
+    let served = Served::start("test", "body_read_timeout_ms = 400", "");
+    let limits = Some([1_000, 1_000, 10_000]);
+    let (id, key) = crate::harness::issue(&mut served.admin(), "Bank", &["127.0.0.1"], limits);
+    let bearer = format!("Bearer {key}");
+    let headers = [("authorization", bearer.as_str())];
+    let body = json!({"pesel": fictional(9)}).to_string();
+    block_on(async {
+        let mut http2 = Http2::open(served.instance.verification).await;
+        http2.ask(Method::POST, "/v1/verify", &headers, &body).await.expect("an answer").good();
+        // A body that is announced and never comes.
+        let stream =
+            tokio::net::TcpStream::connect(served.instance.verification).await.expect("a connection");
+        let (mut sender, connection) = handshake::<
+            _,
+            _,
+            http_body_util::combinators::BoxBody<Bytes, hyper::Error>,
+        >(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .expect("a handshake");
+        drop(tokio::spawn(connection));
+        let request = Request::post("http://gateway/v1/verify")
+            .header("authorization", &bearer)
+            .body(NeverEnding.boxed())
+            .expect("a request");
+        let reply = sender.send_request(request).await.expect("an answer");
+        assert_eq!(reply.status(), 408);
+
+        served.admin().post(&format!("/admin/v1/keys/{id}/deactivate"), &json!({})).good();
+        let reply = http2.ask(Method::POST, "/v1/verify", &headers, &body).await.expect("an answer");
+        assert_eq!(reply.problem(), (401, "unauthenticated".to_owned()));
+    });
+}
+
+/// A body that is said to follow and does not.
+struct NeverEnding;
+
+impl hyper::body::Body for NeverEnding {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, hyper::Error>>> {
+        std::task::Poll::Pending
+    }
+}
+
+/// An overlong head is refused by the library, before there is a request: the
+/// status alone, and the connection goes on.
+#[test]
+fn an_overlong_head_is_refused_and_the_connection_lives_on() {
+    let demo = Demo::shared();
+    let long = "x".repeat(12_000);
+    block_on(async {
+        let mut http2 = Http2::open(demo.instance.verification).await;
+        for (path, field) in [("/v1/status", long.as_str()), (&format!("/v1/{long}"), "x")] {
+            let request = Request::get(format!("http://gateway{path}")).header("x-long", field);
+            let request = request.body(Full::default()).expect("a request");
+            http2.0.ready().await.expect("a connection");
+            let reply = http2.0.send_request(request).await.expect("an answer");
+            assert_eq!(reply.status(), 431);
+        }
+        http2.ask(Method::GET, "/v1/status", &[], "").await.expect("an answer").good();
+    });
+}

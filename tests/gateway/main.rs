@@ -1,0 +1,29 @@
+//! The gateway as an outsider meets it: the real program, real sockets on the
+//! loopback, real files.
+//!
+//! Everything here goes through what is promised to others: the three planes, the
+//! command line, the files of a demo. Ports are the kernel's choice; whatever
+//! takes time is polled with a deadline. What a machine lacks (strace, the right
+//! to mount) skips its test with a note.
+
+mod client;
+mod harness;
+mod load;
+
+mod admin;
+mod canaries;
+mod commands;
+mod contract;
+mod damage;
+mod durability;
+mod faults;
+mod heads;
+mod http2;
+mod keys;
+mod limits;
+mod operations;
+mod register;
+mod rights;
+mod serve;
+mod stream;
+mod tls;

@@ -1,0 +1,177 @@
+//! `init` and `serve`: the real thing, from an empty directory on.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::client::Caller;
+use crate::harness::{Instance, err, fictional, filing, out, program, run};
+
+/// A gateway under `serve`, begun with `init`.
+pub(crate) struct Served {
+    pub(crate) instance: Instance,
+    pub(crate) dir: TempDir,
+}
+
+impl Served {
+    /// `tables` goes into the configuration as it is.
+    pub(crate) fn start(environment: &str, verification: &str, tables: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        init(&dir.path().join("data"), environment);
+        Self::start_in(dir, environment, verification, tables)
+    }
+
+    pub(crate) fn start_in(dir: TempDir, environment: &str, verification: &str, tables: &str) -> Self {
+        let file = write_config(dir.path(), environment, verification, tables);
+        let mut command = program();
+        command.arg("serve").arg("--config").arg(file);
+        Self { instance: Instance::start(command, dir.path()), dir }
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    pub(crate) fn token(&self) -> String {
+        let file = self.data().join("operator-token");
+        fs::read_to_string(file).expect("a token").trim().to_owned()
+    }
+
+    pub(crate) fn admin(&self) -> Caller {
+        Caller::new(self.instance.admin, &self.token())
+    }
+
+    /// A key for this machine.
+    pub(crate) fn key(&self) -> String {
+        let limits = Some([1_000_000, 1_000_000, 1_000_000_000]);
+        crate::harness::issue(&mut self.admin(), "Bank", &["127.0.0.0/8"], limits).1
+    }
+
+    /// A token of this role, bound to a channel where the role is.
+    pub(crate) fn source_token(&self, channel: &str) -> String {
+        let body = json!({"role": "source", "label": "feed", "registrant": "Kancelaria", "channel": channel});
+        let issued = self.admin().post("/admin/v1/tokens", &body).good();
+        issued["token"].as_str().expect("a token").to_owned()
+    }
+}
+
+/// Makes a data directory; its token is in `operator-token`.
+pub(crate) fn init(data: &Path, environment: &str) {
+    let output = run(&["init", "--data-dir", &data.to_string_lossy(), "--environment", environment]);
+    assert!(output.status.success(), "{}", err(&output));
+    let token = data.join("operator-token");
+    let mode = fs::metadata(&token).expect("a token").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let token = fs::read_to_string(token).expect("a token");
+    assert!(!out(&output).contains(token.trim()) && !err(&output).contains(token.trim()));
+}
+
+pub(crate) fn write_config(dir: &Path, environment: &str, verification: &str, tables: &str) -> PathBuf {
+    let file = dir.join("peselgate.toml");
+    let text = format!(
+        "environment = \"{environment}\"\n[data]\ndirectory = {:?}\n\
+         [verification]\nlisten = \"127.0.0.1:0\"\nthreads = 2\n{verification}\n\
+         [admin]\nlisten = \"127.0.0.1:0\"\n[ops]\nlisten = \"127.0.0.1:0\"\n{tables}\n",
+        dir.join("data"),
+    );
+    fs::write(&file, text).expect("written");
+    file
+}
+
+#[test]
+fn production_begins_with_init_and_knows_no_test_keys() {
+    let served = Served::start("production", "", "");
+    let again = run(&["init", "--data-dir", &served.data().to_string_lossy(), "--environment", "production"]);
+    assert_eq!(again.status.code(), Some(2), "a directory in use is nobody else's");
+
+    let admin_url = format!("http://{}", served.instance.admin);
+    let token_file = served.data().join("operator-token");
+    let key_file = served.dir.path().join("key");
+    let issue = |address: &str| {
+        let mut command = program();
+        command.args([
+            "key",
+            "issue",
+            "--institution",
+            "Bank Żółty",
+            "--system",
+            "kredyty",
+            "--address",
+            address,
+        ]);
+        command.args(["--admin-url", &admin_url, "--admin-token-file"]).arg(&token_file);
+        command.arg("--output").arg(&key_file).output().expect("an end")
+    };
+    for private in ["127.0.0.1", "10.0.0.0/8", "192.0.2.7", "100.64.0.1"] {
+        let refused = issue(private);
+        assert_eq!(refused.status.code(), Some(2), "{private} in production");
+        assert!(!key_file.exists());
+    }
+    let issued = issue("8.8.8.8");
+    assert!(issued.status.success(), "{}", err(&issued));
+    let key = fs::read_to_string(&key_file).expect("a key").trim().to_owned();
+    assert!(key.starts_with("pg_prod_"));
+
+    let mut caller = Caller::new(served.instance.verification, &key);
+    let refused = caller.verify(&fictional(5));
+    assert_eq!(refused.problem(), (403, "address-not-allowed".to_owned()));
+    assert_eq!(caller.get("/v1/status").good()["environment"], "production");
+    let test_key = peselgate::secret::PlainCredential::generate(
+        peselgate::secret::Plane::Verification,
+        peselgate::environment::Environment::Test,
+    );
+    let test_key = test_key.expect("randomness").reveal().to_owned();
+    let refused = Caller::new(served.instance.verification, &test_key).verify(&fictional(5));
+    assert_eq!(refused.problem(), (401, "wrong-environment".to_owned()));
+
+    // The first token is an operator's: access, not the register.
+    let refused = served.admin().post("/admin/v1/reservations", &filing(&fictional(5)));
+    assert_eq!(refused.problem(), (403, "forbidden".to_owned()));
+    let mut list = program();
+    list.args(["key", "list", "--json", "--admin-url", &admin_url, "--admin-token-file"]).arg(&token_file);
+    let listed = list.output().expect("an end");
+    assert!(out(&listed).contains("Bank Żółty") && !out(&listed).contains(&key));
+    served.instance.stop();
+}
+
+/// The environment of a directory is for ever.
+#[test]
+fn a_directory_of_one_environment_serves_no_other() {
+    let dir = tempfile::tempdir().expect("a directory");
+    init(&dir.path().join("data"), "test");
+    let again =
+        run(&["init", "--data-dir", &dir.path().join("data").to_string_lossy(), "--environment", "test"]);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(err(&again).contains("is there already"), "{}", err(&again));
+    let file = write_config(dir.path(), "production", "", "");
+    let output = run(&["serve", "--config", &file.to_string_lossy()]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(err(&output).contains("environment"), "{}", err(&output));
+}
+
+#[test]
+fn the_example_configuration_is_good() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/peselgate.example.toml");
+    let check = |file: &Path| run(&["serve", "--check-config", "--config", &file.to_string_lossy()]);
+    let output = check(&example);
+    assert!(output.status.success(), "{}", err(&output));
+    assert!(out(&output).contains("good for the test environment"), "{}", out(&output));
+
+    let dir = tempfile::tempdir().expect("a directory");
+    for (wrong, names) in [
+        ("[audit]\ndurabilty = \"flush\"", "durabilty"),
+        ("[audit]\ndurability = \"maybe\"", "audit.durability"),
+        ("[audit]\nsegment_bytes = 1", "audit.segment_bytes"),
+        ("[log]\nlevel = \"loud\"", "log.level"),
+        ("[limits]\nper_second = 0", "limits.per_second"),
+    ] {
+        let output = check(&write_config(dir.path(), "test", "", wrong));
+        assert_eq!(output.status.code(), Some(2), "{wrong}");
+        assert!(err(&output).contains(names), "{}", err(&output));
+    }
+    assert_eq!(check(&dir.path().join("none.toml")).status.code(), Some(2));
+    assert!(!dir.path().join("data").exists(), "a check makes nothing");
+}

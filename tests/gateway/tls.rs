@@ -1,0 +1,172 @@
+//! TLS on the verification plane: both protocols by ALPN, version 1.3 alone, and
+//! another certificate without a connection lost.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use rustix::process::Signal;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use serde_json::json;
+
+use crate::client::{Caller, Connection};
+use crate::harness::{Home, err, fictional, out, program, wait_for};
+use crate::http2::{Http2, block_on};
+use crate::serve::{Served, init};
+
+fn config(authority: &Path, alpn: &[&[u8]]) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority).expect("a certificate")).expect("an authority");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let mut config = builder.expect("versions").with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    Arc::new(config)
+}
+
+fn name() -> ServerName<'static> {
+    ServerName::try_from("localhost").expect("a name")
+}
+
+/// A handshake of its own; the certificate that was shown.
+fn open(address: SocketAddr, config: &Arc<ClientConfig>) -> (Connection, Vec<u8>) {
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time-out");
+    let mut tls = ClientConnection::new(Arc::clone(config), name()).expect("a client");
+    while tls.is_handshaking() {
+        tls.complete_io(&mut stream).expect("a handshake");
+    }
+    assert_eq!(tls.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
+    let shown = tls.peer_certificates().expect("a certificate")[0].to_vec();
+    (Connection::over(StreamOwned::new(tls, stream)), shown)
+}
+
+#[test]
+fn both_protocols_by_alpn_with_the_demos_authority() {
+    let demo = Home::new().start(&["--reserved", "1000", "--tls"]);
+    let (address, key) = (demo.instance.verification, demo.key());
+    let authority = demo.file("demo-ca.pem");
+    let pesel = &demo.numbers("reserved.csv")[0];
+    for alpn in [&[][..], &[&b"http/1.1"[..]]] {
+        let (connection, _) = open(address, &config(&authority, alpn));
+        let mut caller = Caller::with(connection, &key);
+        let reply = caller.verify(pesel);
+        assert_eq!(reply.good()["reserved"], true);
+        assert!(reply.header("strict-transport-security").is_some());
+        caller.get("/v1/none").code();
+    }
+    block_on(async {
+        let stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
+        let connector = tokio_rustls::TlsConnector::from(config(&authority, &[b"h2", b"http/1.1"]));
+        let stream = connector.connect(name(), stream).await.expect("a handshake");
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        let mut http2 = Http2::over(stream).await;
+        let bearer = format!("Bearer {key}");
+        let body = json!({ "pesel": pesel }).to_string();
+        let headers = [("authorization", bearer.as_str())];
+        let reply = http2.ask(Method::POST, "/v1/verify", &headers, &body).await.expect("an answer");
+        assert_eq!(reply.good()["reserved"], true);
+    });
+    // The client command, with the authority and without.
+    let verify = |more: &[&str]| {
+        let mut command = program();
+        command.args(["verify", pesel, "--url", &format!("https://{address}"), "--key-file"]);
+        command.arg(demo.file("demo-key")).args(more).stdin(Stdio::null()).output().expect("an end")
+    };
+    let output = verify(&["--ca-file", &authority.to_string_lossy()]);
+    assert_eq!(output.status.code(), Some(1), "{}", err(&output));
+    assert!(out(&output).starts_with("reserved since"));
+    assert_eq!(verify(&[]).status.code(), Some(2));
+    // Whoever speaks in the clear gets no answer.
+    let mut plain = Connection::open(address).expect("a connection");
+    plain.write(b"GET /v1/status HTTP/1.1\r\nhost: g\r\n\r\n").expect("written");
+    assert!(plain.read(false).is_err());
+    // A second start keeps the authority.
+    let before = fs::read(&authority).expect("a certificate");
+    let demo = demo.stop().start(&["--tls"]);
+    assert_eq!(fs::read(demo.file("demo-ca.pem")).expect("a certificate"), before);
+    open(demo.instance.verification, &config(&authority, &[]));
+}
+
+/// A hello of TLS 1.2, as old clients send it: refused with an alert.
+#[test]
+fn tls_1_2_is_refused() {
+    let demo = Home::new().start(&["--reserved", "1000", "--tls"]);
+    let mut hello = vec![3, 3];
+    hello.extend_from_slice(&[7; 32]);
+    hello.push(0);
+    // ECDHE with AES-GCM and with ChaCha20, then no compression.
+    hello.extend_from_slice(&[0, 6, 0xC0, 0x2B, 0xC0, 0x2F, 0xCC, 0xA9, 1, 0]);
+    let mut extensions = vec![0, 10, 0, 4, 0, 2, 0, 23];
+    extensions.extend_from_slice(&[0, 13, 0, 6, 0, 4, 4, 3, 8, 4]);
+    hello.extend_from_slice(&(extensions.len() as u16).to_be_bytes());
+    hello.extend_from_slice(&extensions);
+    let mut message = vec![1, 0];
+    message.extend_from_slice(&(hello.len() as u16).to_be_bytes());
+    message.extend_from_slice(&hello);
+    let mut record = vec![22, 3, 1];
+    record.extend_from_slice(&(message.len() as u16).to_be_bytes());
+    record.extend_from_slice(&message);
+
+    let mut stream = TcpStream::connect(demo.instance.verification).expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time-out");
+    stream.write_all(&record).expect("written");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("an end");
+    assert_eq!(answer.first(), Some(&21), "an alert: {answer:?}");
+    assert_eq!(answer.get(5..7), Some(&[2, 70][..]), "fatal, protocol_version: {answer:?}");
+}
+
+/// A certificate of its own authority, written where the configuration says.
+fn write_certificate(dir: &Path) -> Vec<u8> {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    fs::write(dir.join("tls.key"), made.signing_key.serialize_pem()).expect("written");
+    fs::write(dir.join("tls.pem"), made.cert.pem()).expect("written");
+    made.cert.der().to_vec()
+}
+
+#[test]
+fn a_reload_shows_the_new_certificate_and_drops_nobody() {
+    let dir = tempfile::tempdir().expect("a directory");
+    init(&dir.path().join("data"), "test");
+    let first = write_certificate(dir.path());
+    let file = dir.path().join("tls.pem");
+    let tables = format!(
+        "[verification.tls]\ncertificate_file = {file:?}\nkey_file = {:?}",
+        dir.path().join("tls.key")
+    );
+    let served = Served::start_in(dir, "test", "", &tables);
+    let key = served.key();
+    let (connection, shown) = open(served.instance.verification, &config(&file, &[]));
+    assert_eq!(shown, first);
+    let mut standing = Caller::with(connection, &key);
+    standing.verify(&fictional(1)).good();
+
+    let reload = |says: &str| {
+        let before = served.instance.stderr().matches(says).count();
+        served.instance.signal(Signal::HUP);
+        wait_for(says, || (served.instance.stderr().matches(says).count() > before).then_some(()));
+    };
+    let second = write_certificate(served.dir.path());
+    reload("certificate reloaded");
+    standing.verify(&fictional(2)).good();
+    let (connection, shown) = open(served.instance.verification, &config(&file, &[]));
+    assert_eq!(shown, second);
+    Caller::with(connection, &key).verify(&fictional(3)).good();
+
+    // What cannot be read changes nothing.
+    fs::write(served.dir.path().join("tls.key"), "no key").expect("written");
+    reload("certificate stays as it was");
+    let (connection, shown) = open(served.instance.verification, &config(&file, &[]));
+    assert_eq!(shown, second);
+    Caller::with(connection, &key).verify(&fictional(4)).good();
+    standing.verify(&fictional(5)).good();
+    served.instance.stop();
+}
