@@ -48,6 +48,7 @@ pub(super) fn verify(connection: Rc<Connection>, request: Request<Incoming>) -> 
         body,
         buffer: BytesMut::new(),
         ended: false,
+        broken: false,
         skipping: false,
         idle: connection.worker.settings.stream_idle_timeout,
     };
@@ -273,6 +274,8 @@ struct Input {
     body: Incoming,
     buffer: BytesMut,
     ended: bool,
+    /// The request broke off: what is left of it is no line.
+    broken: bool,
     /// In the middle of a line that is too long: its end is awaited.
     skipping: bool,
     idle: Duration,
@@ -285,12 +288,14 @@ impl Input {
             if let Some(lines) = self.take_lines() {
                 return Ok(Some(lines));
             }
+            if self.broken {
+                return Err(Problem::new(Code::MalformedRequest, "the stream broke off"));
+            }
             if self.ended {
                 return Ok(None);
             }
-            match tokio::time::timeout(self.idle, self.read_frame()).await {
-                Ok(read) => read?,
-                Err(_) => return Err(Problem::new(Code::RequestTimeout, "the stream paused for too long")),
+            if tokio::time::timeout(self.idle, self.read_frame()).await.is_err() {
+                return Err(Problem::new(Code::RequestTimeout, "the stream paused for too long"));
             }
         }
     }
@@ -299,33 +304,26 @@ impl Input {
     async fn read_on_while<F: Future>(&mut self, wanted: F) -> F::Output {
         let mut wanted = std::pin::pin!(wanted);
         loop {
-            if self.ended || self.buffer.len() >= AHEAD_BYTES_MAX {
+            if self.ended || self.broken || self.buffer.len() >= AHEAD_BYTES_MAX {
                 return wanted.await;
             }
             tokio::select! {
                 biased;
                 output = &mut wanted => return output,
-                // What fails here fails again where lines are taken.
-                read = self.read_frame() => if read.is_err() {
-                    return wanted.await;
-                },
+                () = self.read_frame() => {}
             }
         }
     }
 
-    async fn read_frame(&mut self) -> Result<(), Problem> {
+    async fn read_frame(&mut self) {
         match self.body.frame().await {
-            None => {
-                self.ended = true;
-                Ok(())
-            }
+            None => self.ended = true,
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {
                     self.buffer.extend_from_slice(&data);
                 }
-                Ok(())
             }
-            Some(Err(_)) => Err(Problem::new(Code::MalformedRequest, "the stream broke off")),
+            Some(Err(_)) => self.broken = true,
         }
     }
 
