@@ -66,12 +66,10 @@ struct Local {
 ///
 /// Left to the end of the tick, all connections of a busy worker end up in one
 /// group and the worker idles while it is synced; handed over one by one, every
-/// few of them pay for a sync. So half of what the worker has had in flight of
-/// late is on its way to the disk while the other half is being answered.
+/// few of them pay for a sync. So three quarters of what the worker has had in
+/// flight of late are on their way to the disk while the rest is being answered:
+/// about as long as a sync takes.
 const HAND_OVER_RECORDS_MIN: u32 = 16;
-
-/// Staged records that are worth another look at the sockets before a sync.
-const FEW_RECORDS: u32 = 16;
 
 /// Records of the present tick.
 #[derive(Default)]
@@ -180,7 +178,7 @@ impl LocalRecorder {
                 pump.wake();
             }
         }
-        let enough = staged.records >= HAND_OVER_RECORDS_MIN.max(local.in_flight.get() / 2);
+        let enough = staged.records >= HAND_OVER_RECORDS_MIN.max(local.in_flight.get() / 4 * 3);
         drop(staged);
         if enough {
             self.hand_over();
@@ -200,11 +198,7 @@ impl LocalRecorder {
         loop {
             let mut notified = pin!(self.0.mailbox.wake.notified());
             self.settle(&mut taken);
-            if (1..FEW_RECORDS).contains(&self.0.staged.borrow().records) {
-                // The sockets are looked at once more before a group of few is
-                // synced: what has arrived meanwhile goes with it.
-                tokio::task::yield_now().await;
-            }
+            self.gather(&mut taken).await;
             self.hand_over();
             poll_fn(|context| {
                 if self.0.staged.borrow().since.is_some() {
@@ -214,6 +208,19 @@ impl LocalRecorder {
                 notified.as_mut().poll(context)
             })
             .await;
+        }
+    }
+
+    /// Looks at the sockets again for as long as that brings more records: what
+    /// has arrived meanwhile goes with the same sync. A worker with nothing more
+    /// to do looks once, in a microsecond or so.
+    async fn gather(&self, taken: &mut Vec<Settlement>) {
+        let staged = || self.0.staged.borrow().records;
+        let mut before = 0;
+        while staged() > before {
+            before = staged();
+            tokio::task::yield_now().await;
+            self.settle(taken);
         }
     }
 
