@@ -1,14 +1,17 @@
-//! JSON bodies of the admin plane, read strictly and without repeating them.
+//! JSON bodies and identifiers of the admin plane, read strictly and without
+//! repeating them.
 
 use axum::body::Body;
-use axum::extract::FromRequest;
+use axum::extract::{FromRequest, FromRequestParts, Path};
 use axum::http::Request;
+use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use crate::http::message::{MediaType, media_type};
 use crate::http::problem::{Code, Problem};
 use crate::http::verify::ask::malformed;
 use crate::limits::ADMIN_BODY_BYTES_MAX;
+use crate::secret::KeyId;
 
 /// A JSON body of this type; unknown fields are for the type to refuse.
 pub(super) struct Json<T>(pub(super) T);
@@ -26,5 +29,19 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
         let value = serde_json::from_slice(&body)
             .map_err(|error| malformed(&error, "see the contract for the fields of this call"))?;
         Ok(Self(value))
+    }
+}
+
+/// The `{id}` of a path. One that cannot exist is one that is not there.
+pub(super) struct Id(pub(super) KeyId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        // axum's own refusal would be plain text, of a path with broken escapes.
+        let Path(text) =
+            Path::<String>::from_request_parts(parts, state).await.map_err(|_| Problem::not_found())?;
+        KeyId::parse(text.as_bytes()).map(Self).ok_or_else(Problem::not_found)
     }
 }

@@ -1,16 +1,15 @@
 //! API keys: issued, listed, deactivated, their allow-list and limits replaced.
 
 use axum::Json as Answer;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::body::Json;
+use super::body::{Id, Json};
 use super::{Caller, Handles};
 use crate::access::{AllowList, Institution, KeyLimits, KeyRecord, Krs, Name, NewKey, Regon, Role};
 use crate::http::problem::{Code, Problem};
-use crate::secret::KeyId;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,10 +99,10 @@ pub(super) async fn list(State(handles): State<Handles>, caller: Caller) -> Resu
 pub(super) async fn deactivate(
     State(handles): State<Handles>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<Answer<Value>, Problem> {
     caller.needs(&[Role::Operator])?;
-    let record = handles.access.deactivate_key(key_id(&id)?).await?;
+    let record = handles.access.deactivate_key(id).await?;
     tracing::info!(key_id = %record.id(), by = %caller.identity.token_id(), "key deactivated");
     Ok(Answer(shown(&record)))
 }
@@ -111,12 +110,12 @@ pub(super) async fn deactivate(
 pub(super) async fn set_addresses(
     State(handles): State<Handles>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
     Json(body): Json<AddressesBody>,
 ) -> Result<Answer<Value>, Problem> {
     caller.needs(&[Role::Operator])?;
     let addresses = allow_list(&handles, &body.addresses)?;
-    let record = handles.access.set_addresses(key_id(&id)?, addresses).await?;
+    let record = handles.access.set_addresses(id, addresses).await?;
     tracing::info!(key_id = %record.id(), by = %caller.identity.token_id(), "allow-list replaced");
     Ok(Answer(shown(&record)))
 }
@@ -124,11 +123,11 @@ pub(super) async fn set_addresses(
 pub(super) async fn set_limits(
     State(handles): State<Handles>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
     Json(body): Json<LimitsBody>,
 ) -> Result<Answer<Value>, Problem> {
     caller.needs(&[Role::Operator])?;
-    let record = handles.access.set_limits(key_id(&id)?, judged(&body)?).await?;
+    let record = handles.access.set_limits(id, judged(&body)?).await?;
     tracing::info!(key_id = %record.id(), by = %caller.identity.token_id(), "limits replaced");
     Ok(Answer(shown(&record)))
 }
@@ -139,11 +138,6 @@ fn judged(limits: &LimitsBody) -> Result<KeyLimits, Problem> {
 
 fn allow_list(handles: &Handles, addresses: &[String]) -> Result<AllowList, Problem> {
     AllowList::parse(addresses, handles.directory.environment()).map_err(invalid("addresses"))
-}
-
-/// An id that cannot exist is an id that is not there.
-pub(super) fn key_id(text: &str) -> Result<KeyId, Problem> {
-    KeyId::parse(text.as_bytes()).ok_or_else(Problem::not_found)
 }
 
 pub(super) fn invalid<E: std::fmt::Display>(field: &'static str) -> impl Fn(E) -> Problem {

@@ -1,13 +1,13 @@
 //! Admin tokens: each with one role, bound to what that role speaks for.
 
 use axum::Json as Answer;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::body::Json;
-use super::keys::{invalid, key_id};
+use super::body::{Id, Json};
+use super::keys::invalid;
 use super::{Caller, Handles};
 use crate::access::{ChannelName, Name, NewToken, Role, Teryt, TokenRecord};
 use crate::http::problem::Problem;
@@ -74,10 +74,10 @@ pub(super) async fn list(State(handles): State<Handles>, caller: Caller) -> Resu
 pub(super) async fn deactivate(
     State(handles): State<Handles>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<Answer<Value>, Problem> {
     caller.needs(&[Role::Operator])?;
-    let record = handles.access.deactivate_token(key_id(&id)?).await?;
+    let record = handles.access.deactivate_token(id).await?;
     tracing::info!(token_id = %record.id(), by = %caller.identity.token_id(), "token deactivated");
     Ok(Answer(shown(&record)))
 }

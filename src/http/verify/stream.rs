@@ -38,6 +38,10 @@ const PACE_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Begins a stream: refused like any request before the first line, by a last
 /// line without `index` after it.
 pub(super) fn verify(connection: Rc<Connection>, request: Request<Incoming>) -> Result<Reply, Problem> {
+    if connection.worker.is_draining() {
+        // Its first chunk could not be answered any more.
+        return Err(Problem::draining());
+    }
     let (head, body) = request.into_parts();
     // Each chunk asks for its own permit; this one says whether to begin.
     drop(admit(&connection, &head.headers)?);
