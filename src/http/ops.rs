@@ -117,6 +117,8 @@ impl OpsHandles {
         metrics::gauge!("peselgate_register_age_seconds").set(age as f64);
         let writer_fails = matches!(*self.commander.health(), Health::Failed { .. });
         metrics::gauge!("peselgate_register_writer_failed").set(f64::from(u8::from(writer_fails)));
+        let trail_writable = matches!(self.trail.health(), TrailHealth::Writable);
+        metrics::gauge!("peselgate_trail_writable").set(f64::from(u8::from(trail_writable)));
         let directory = self.directory.load();
         metrics::gauge!("peselgate_keys").set(directory.keys().filter(|key| key.is_active()).count() as f64);
         for (id, refused) in directory.refusals() {
