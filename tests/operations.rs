@@ -152,3 +152,29 @@ fn every_alert_says_what_to_do_and_is_tested_both_ways() {
         assert!(!fires.is_empty() && !rests.is_empty(), "{name} is not tested both ways");
     }
 }
+
+#[test]
+fn the_service_manager_is_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).expect("bound");
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(30))).expect("a time-out");
+    let heard = || {
+        let mut text = [0; 64];
+        let length = socket.recv(&mut text).expect("a word in time");
+        String::from_utf8_lossy(&text[..length]).into_owned()
+    };
+    let path = path.to_str().expect("a path");
+    let mut demo = Demo::start_with(10, &[("NOTIFY_SOCKET", path), ("WATCHDOG_USEC", "100000")]);
+    assert_eq!(heard(), "READY=1");
+    for _ in 0..3 {
+        assert_eq!(heard(), "WATCHDOG=1");
+    }
+    let until = |word: &str| while heard() != word {};
+    demo.signal(rustix::process::Signal::HUP);
+    until("RELOADING=1");
+    until("READY=1");
+    demo.signal(rustix::process::Signal::TERM);
+    until("STOPPING=1");
+    assert!(demo.ended().success());
+}

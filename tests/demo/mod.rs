@@ -22,12 +22,18 @@ pub(crate) struct Demo {
 impl Demo {
     /// Starts one with this many reserved numbers and waits until it is ready.
     pub(crate) fn start(reserved: u32) -> Self {
+        Self::start_with(reserved, &[])
+    }
+
+    /// The same with these variables in its environment.
+    pub(crate) fn start_with(reserved: u32, variables: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let mut child = Command::new(env!("CARGO_BIN_EXE_peselgate"))
             .args(["demo", "--threads", "2", "--reserved", &reserved.to_string()])
             .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"])
             .arg("--data-dir")
             .arg(dir.path().join("d"))
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -58,8 +64,15 @@ impl Demo {
         self.file("demo-admin-token")
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+    /// Sends a signal to the process.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.expect("a process"), signal).expect("a signal");
+    }
+
+    /// Waits for the end.
+    pub(crate) fn ended(&mut self) -> std::process::ExitStatus {
+        self.child.wait().expect("an end")
     }
 }
 
