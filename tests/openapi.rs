@@ -254,7 +254,12 @@ fn malformed(prober: &mut Prober, operation: &Operation<'_>) {
     let coded = filled(operation, asked.clone()).header("content-encoding", "gzip");
     prober.expect(operation, &coded, 415, "unsupported-media-type");
     if *media_type == "application/json" {
-        for malformed in ["", "{", "[]", "{}", "null", r#"{"no such field":1}"#, "\u{1}"] {
+        // The fields of the first example in an array, in the order a derived reader would take.
+        let (.., example) = examples[0];
+        let array =
+            Value::from(example.as_object().expect("an object").values().cloned().collect::<Vec<_>>());
+        let array = array.to_string();
+        for malformed in ["", "{", "[]", "{}", "null", r#"{"no such field":1}"#, "\u{1}", &array] {
             prober.expect(operation, &body("application/json", malformed), 400, "malformed-request");
         }
         let large = format!("{{\"pesel\":\"{}\"}}", "1".repeat(70_000));
@@ -390,6 +395,15 @@ fn register_refusals(prober: &mut Prober) {
 }
 
 fn access_refusals(prober: &mut Prober) {
+    let operation = prober.operation("issueKey");
+    for (institution, limits) in
+        [(json!(["B", null, null]), json!(null)), (json!({"name": "B"}), json!([1, 1, 1]))]
+    {
+        let body =
+            json!({"institution": institution, "system": "s", "addresses": ["127.0.0.1"], "limits": limits});
+        let request = prober.asked(&operation).json(&body);
+        prober.expect(&operation, &request, 400, "malformed-request");
+    }
     for (id, good, other, unacceptable) in [
         (
             "issueKey",

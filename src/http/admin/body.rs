@@ -1,11 +1,16 @@
 //! JSON bodies and identifiers of the admin plane, read strictly and without
 //! repeating them.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path};
 use axum::http::Request;
 use axum::http::request::Parts;
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, DeserializeOwned, MapAccess, Visitor};
 
 use crate::http::message::{MediaType, media_type};
 use crate::http::problem::{Code, Problem};
@@ -26,9 +31,31 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
         let body = axum::body::to_bytes(request.into_body(), ADMIN_BODY_BYTES_MAX).await.map_err(|_| {
             Problem::new(Code::ContentTooLarge, format!("a body of at most {ADMIN_BODY_BYTES_MAX} bytes"))
         })?;
-        let value = serde_json::from_slice(&body)
+        let Object(value) = serde_json::from_slice(&body)
             .map_err(|error| malformed(&error, "see the contract for the fields of this call"))?;
         Ok(Self(value))
+    }
+}
+
+/// A JSON object and nothing else: derived readers take an array of the fields in
+/// their order as well, which the contract does not have.
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
     }
 }
 
