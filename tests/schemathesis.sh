@@ -11,7 +11,7 @@ dir=$(mktemp -d)
 "$program" demo --data-dir "$dir/d" --reserved 1000 --listen 127.0.0.1:0 \
     --admin-listen 127.0.0.1:0 --ops-listen 127.0.0.1:0 >"$dir/out" 2>"$dir/err" &
 demo=$!
-trap 'kill "$demo" 2>/dev/null || true; wait "$demo" 2>/dev/null || true; rm -rf "$dir"' EXIT
+trap 'kill "$demo" 2>/dev/null || true; wait "$demo" 2>/dev/null || true; [ -n "${KEEP:-}" ] || rm -rf "$dir"' EXIT
 for _ in $(seq 600); do
     grep -q '^ready' "$dir/out" && break
     kill -0 "$demo"

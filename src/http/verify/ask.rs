@@ -88,7 +88,7 @@ pub(crate) fn line(line: &[u8]) -> Result<Single<'_>, LineError> {
     {
         return Ok(Single { pesel, terms: Terms::default() });
     }
-    if line.first() == Some(&b'{') {
+    if line.trim_ascii_start().first() == Some(&b'{') {
         let raw: RawSingle<'_> = serde_json::from_slice(line).map_err(|_| LineError::Malformed)?;
         let terms = terms(raw.at, raw.reference).map_err(|_| LineError::Malformed)?;
         let pesel = Pesel::parse(raw.pesel.0.as_bytes()).map_err(LineError::Pesel)?;
@@ -261,6 +261,7 @@ mod tests {
     fn lines_are_strings_or_objects() {
         assert!(line(br#""44051401359""#).is_ok());
         assert!(line(br#" "44051401359" "#).is_ok());
+        assert!(line(br#" {"pesel":"44051401359"}"#).is_ok());
         assert!(line(br#"{"pesel":"44051401359","reference":"r"}"#).is_ok());
         assert_eq!(line(br#""44051401358""#).map(|_| ()), Err(LineError::Pesel(PeselError::Checksum)));
         assert_eq!(line(br#""x""#).map(|_| ()), Err(LineError::Pesel(PeselError::Length)));

@@ -12,7 +12,7 @@ mod limits;
 mod render;
 mod single;
 pub mod status;
-mod stream;
+pub(crate) mod stream;
 
 use std::num::NonZeroU32;
 use std::rc::Rc;

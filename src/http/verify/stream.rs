@@ -268,6 +268,24 @@ fn read_line(line: &[u8], now: Moment) -> Line {
     }
 }
 
+/// What each line of a chunk says, in words: the number with its terms, or the
+/// code of its refusal.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn read_for_fuzzing(lines: &[u8], now: Moment) -> Vec<String> {
+    let words = |line: &Line| match (&line.query, &line.pesel) {
+        (Err(LineRefusal::Line(ask::LineError::Malformed)), _) => "malformed-request".to_owned(),
+        (Err(LineRefusal::Line(ask::LineError::Pesel(_))), _) => "invalid-pesel".to_owned(),
+        (Err(LineRefusal::FutureMoment), _) => "future-moment".to_owned(),
+        (Ok(_), pesel) => format!(
+            "{} {:?} {:?}",
+            pesel.map_or_else(String::new, |pesel| pesel.digits().to_owned()),
+            line.at,
+            line.reference
+        ),
+    };
+    read_lines(lines, now).iter().map(words).collect()
+}
+
 /// The request's side of a stream: frames in, whole lines out.
 struct Input {
     body: Incoming,
