@@ -45,6 +45,10 @@
 //! alone; a PESEL and a key have neither `Display` nor content in `Debug`.
 #![forbid(unsafe_code)]
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub mod cli;
 
 pub mod app;

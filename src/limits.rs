@@ -7,6 +7,8 @@ pub const BATCH_NUMBERS_MAX: usize = 1_000;
 pub const SINGLE_BODY_BYTES_MAX: usize = 4 * 1024;
 /// Bytes of the body of a JSON batch.
 pub const BATCH_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a request target; no path of any plane has a tenth of it.
+pub const TARGET_BYTES_MAX: usize = 1024;
 /// Bytes of a body of the admin plane, imports apart.
 pub const ADMIN_BODY_BYTES_MAX: usize = 64 * 1024;
 /// Lines of an NDJSON stream of verifications.

@@ -42,7 +42,7 @@ pub fn install_metrics() -> Result<Metrics, BuildError> {
         .set_buckets_for_metric(Matcher::Full("peselgate_decision_seconds".into()), DECISION_SECONDS_BUCKETS)?
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), ANSWER_SECONDS_BUCKETS)?
         .set_buckets_for_metric(Matcher::Suffix("_group_records".into()), GROUP_BUCKETS)?
-        .set_buckets_for_metric(Matcher::Suffix("_commit_commands".into()), GROUP_BUCKETS)?
+        .set_buckets_for_metric(Matcher::Suffix("_commands_per_commit".into()), GROUP_BUCKETS)?
         .install_recorder()?;
     metrics_process::Collector::default().describe();
     describe();
@@ -101,11 +101,20 @@ fn describe() {
         "peselgate_limiter_refusals_total",
         "Requests refused by a key's limits, by key identifier."
     );
+    describe_counter!(
+        "peselgate_control_refusals_total",
+        "Requests refused on the admin and operations planes, by problem code."
+    );
     describe_gauge!(
         "peselgate_register_age_seconds",
         Unit::Seconds,
         "Time since the moment of the last event."
     );
+    describe_counter!("peselgate_access_changes_total", "Changes of keys and tokens on record.");
+    describe_counter!("peselgate_access_store_failures_total", "Failed writes of the access store.");
+    // Seen from the first scrape on: an increase from nothing is no increase.
+    metrics::counter!("peselgate_access_store_failures_total").increment(0);
+    describe_gauge!("peselgate_trail_writable", "1 while answers can be put on record, else 0.");
     describe_gauge!("peselgate_keys", "API keys that are active.");
     describe_gauge!("peselgate_ready", "1 while the instance answers, 0 otherwise.");
     describe_gauge!("peselgate_audit_durability_info", "Always 1; the label says when an answer may leave.");

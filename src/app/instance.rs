@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::blueprint::{Blueprint, TlsFiles};
+use super::notify::{Notifier, Word};
 use super::signals::{Signals, Wish};
 use super::sockets::{self, Bound};
 use crate::access::{AccessThread, AccessWriter, DirectoryReader};
@@ -20,7 +22,7 @@ use crate::gate::Gate;
 use crate::http::admin::{self, AdminHandles};
 use crate::http::ops::{self, OpsBoard, OpsHandles};
 use crate::http::plane::tls::{ALPN_H2_AND_HTTP1, ALPN_HTTP1, TlsSource};
-use crate::http::plane::{Phase, PlaneHandles, RunningPlane};
+use crate::http::plane::{Phase, PlaneHandles, RunningPlane, Tallies};
 use crate::http::verify::status::{StatusBoard, durability_name};
 use crate::http::{control, plane};
 use crate::register::{Commander, Reader, WriterThread};
@@ -117,6 +119,9 @@ pub async fn run(
         phase: phase.clone(),
     });
     ready(&addresses);
+    let notifier = Rc::new(Notifier::from_environment());
+    notifier.tell(Word::Ready);
+    let watchdog = tokio::task::spawn_local(keep_alive(Rc::clone(&notifier), plane.tallies()));
 
     let failed = parts.trail.failed();
     let mut failed = std::pin::pin!(failed);
@@ -124,13 +129,19 @@ pub async fn run(
         tokio::select! {
             wish = signals.next() => match wish {
                 Wish::End => break None,
-                Wish::Reload => reloaded(&tls, &default_limits, &gate, reload.as_deref()),
+                Wish::Reload => {
+                    notifier.tell(Word::Reloading);
+                    reloaded(&tls, &default_limits, &gate, reload.as_deref());
+                    notifier.tell(Word::Ready);
+                }
             },
             reason = failed.as_mut() => break Some(reason),
         }
     };
 
     tracing::info!("draining");
+    watchdog.abort();
+    notifier.tell(Word::Stopping);
     // Everybody who watched may be gone already.
     let _unwatched = phase_sender.send(Phase::Draining);
     let ended = end(plane, planes, ops_open, parts, trail_failed).await;
@@ -349,6 +360,21 @@ fn reloaded(
         default_limits.store(Arc::new(blueprint.default_limits));
         gate.set_failure_limits(blueprint.auth_failures);
         tracing::info!("configuration reloaded");
+    }
+}
+
+/// Tells the service manager that the instance is alive, as long as every
+/// verification worker and this runtime are.
+async fn keep_alive(notifier: Rc<Notifier>, tallies: Tallies) {
+    let Some(every) = notifier.alive_every() else { return };
+    let mut ticks = tokio::time::interval(every);
+    loop {
+        ticks.tick().await;
+        if tallies.collect_within(every).await {
+            notifier.tell(Word::Alive);
+        } else {
+            tracing::error!("a verification worker does not answer");
+        }
     }
 }
 

@@ -12,6 +12,7 @@ pub mod demo;
 mod demo_data;
 pub mod init;
 pub mod instance;
+mod notify;
 mod process;
 pub mod serve;
 mod signals;

@@ -231,6 +231,25 @@ pub(super) fn decode(body: &[u8]) -> Result<Body<'_>, DecodeError> {
     }
 }
 
+/// Decodes and encodes again.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn reencoded(body: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    match decode(body).ok()? {
+        Body::Opened(opened) => encode_opened(&mut out, &opened),
+        Body::Closed(moment) => encode_closed(&mut out, moment),
+        Body::Sealed => encode_sealed(&mut out),
+        Body::Verification(view) => {
+            let id = view.id.as_bytes();
+            let tail: IdTail = id.last_chunk().copied()?;
+            encode_verification(&mut out, &tail, view.shape, &view.verification, view.items()).ok()?;
+            // The writer stamps the identifier's time later.
+            out[ID_STAMP_AT..ID_TAIL_AT].copy_from_slice(&id[..6]);
+        }
+    }
+    Some(out)
+}
+
 /// Reads the identifier of a verification's body without the rest of it.
 pub(super) fn peek_id(body: &[u8]) -> Option<VerificationId> {
     if *body.first()? != KIND_VERIFICATION {

@@ -39,6 +39,15 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+/// The bytes that a record's body encodes to once it is decoded; `None` when it
+/// does not decode. For the fuzz target of the codec.
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+#[must_use]
+pub fn reencoded(body: &[u8]) -> Option<Vec<u8>> {
+    codec::reencoded(body)
+}
+
 pub use check::{CheckReport, Ending, check};
 pub use damage::{Damage, DecodeError, Flaw, ReadError, TornTail};
 pub use dump::{DumpError, DumpFilter, Dumped, dump};

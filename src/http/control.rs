@@ -17,6 +17,7 @@ use hyper_util::service::TowerToHyperService;
 use rand::Rng;
 use tokio::sync::{Semaphore, watch};
 
+use super::message::target_fits;
 use super::panic::{Panicked, catch_panic};
 use super::plane::Phase;
 use super::plane::tls::TlsSource;
@@ -127,7 +128,13 @@ impl IntoResponse for Problem {
 /// rendered and counted, panics become 500, the common headers are added.
 pub(super) async fn leave(request: Request, next: Next) -> Response {
     let request_id = RequestId::of(request.headers(), || rand::rng().next_u64());
-    let mut response = match catch_panic(next.run(request)).await {
+    let handled = async {
+        match target_fits(request.uri()) {
+            Ok(()) => next.run(request).await,
+            Err(problem) => IntoResponse::into_response(problem),
+        }
+    };
+    let mut response = match catch_panic(handled).await {
         Ok(response) => response,
         Err(Panicked) => {
             metrics::counter!("peselgate_handler_panics_total").increment(1);

@@ -8,17 +8,31 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
-use http::{HeaderMap, Version};
+use http::{HeaderMap, Uri, Version};
 use hyper::body::{Body, Incoming};
 
 use crate::http::plane::Connection;
 use crate::http::problem::{Code, Problem};
+use crate::limits::TARGET_BYTES_MAX;
 
 /// What a body is said to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MediaType {
     Json,
     Ndjson,
+}
+
+/// Judges the request target's length; the engine's own bound is the whole head's.
+///
+/// # Errors
+/// 414.
+pub(crate) fn target_fits(target: &Uri) -> Result<(), Problem> {
+    let bytes = target.path().len() + target.query().map_or(0, str::len);
+    if bytes > TARGET_BYTES_MAX {
+        let detail = format!("a request target has at most {TARGET_BYTES_MAX} bytes");
+        return Err(Problem::new(Code::UriTooLong, detail).with("bytes_max", TARGET_BYTES_MAX));
+    }
+    Ok(())
 }
 
 /// Judges the head's words on the body.

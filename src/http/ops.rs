@@ -113,6 +113,8 @@ impl OpsHandles {
         let now = self.clock.now();
         let age = now.unix_seconds() - snapshot.as_of().unix_seconds();
         metrics::gauge!("peselgate_register_age_seconds").set(age as f64);
+        let trail_writable = matches!(self.trail.health(), TrailHealth::Writable);
+        metrics::gauge!("peselgate_trail_writable").set(f64::from(u8::from(trail_writable)));
         let directory = self.directory.load();
         metrics::gauge!("peselgate_keys").set(directory.keys().filter(|key| key.is_active()).count() as f64);
         for (id, refused) in directory.refusals() {

@@ -94,8 +94,6 @@ codes! {
     InvalidPesel = "invalid-pesel", 422, "Not a valid PESEL";
     /// `at` lies in the future.
     FutureMoment = "future-moment", 422, "The moment lies in the future";
-    /// An import that breaks an invariant of the law.
-    InvalidImport = "invalid-import", 422, "The import breaks the register's invariants";
     /// A value that is well-formed and not acceptable.
     InvalidValue = "invalid-value", 422, "A value is not acceptable";
     /// The per-second limit or the failures of this address.

@@ -102,7 +102,7 @@ impl fmt::Debug for Stamp {
 macro_rules! words {
     ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $code:literal => $text:literal,)+ }) => {
         $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         pub enum $name {
             $($(#[$vmeta])* #[serde(rename = $text)] $variant,)+
         }
@@ -131,6 +131,14 @@ macro_rules! words {
             /// The one with this number.
             pub(super) const fn from_code(code: u8) -> Option<Self> {
                 match code { $($code => Some(Self::$variant),)+ _ => None }
+            }
+        }
+
+        // By hand: a derived reader takes `{"word": null}` as well.
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                Self::from_name(&text).ok_or_else(|| serde::de::Error::custom("a word that is not known"))
             }
         }
 
@@ -293,6 +301,8 @@ mod tests {
             assert_eq!(serde_json::from_str::<Channel>(&json).expect("a word"), *channel);
         }
         assert_eq!(serde_json::from_str::<Applicant>("\"self\"").expect("a word"), Applicant::Own);
+        assert!(serde_json::from_str::<Applicant>(r#"{"self":null}"#).is_err());
+        assert!(serde_json::from_str::<Applicant>("\"nobody\"").is_err());
         assert_eq!(Channel::from_code(7), None);
     }
 

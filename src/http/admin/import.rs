@@ -20,6 +20,7 @@ use crate::gate::Officer;
 use crate::http::message::{MediaType, media_type};
 use crate::http::problem::{Code, Problem};
 use crate::http::reply::ReplyBody;
+use crate::http::verify::ask::is_object;
 use crate::limits::{IMPORT_CHUNK_LINES, STREAM_LINE_BYTES_MAX};
 use crate::pesel::Pesel;
 use crate::register::{Channel, CommandError, Commander, EventKind, ImportLine, Registrant};
@@ -192,6 +193,7 @@ impl Import {
 }
 
 fn read_line(officer: &Officer, line: &[u8]) -> Result<ImportLine, &'static str> {
+    is_object(line, "").map_err(|_| "malformed-request")?;
     let line: Line<'_> = serde_json::from_slice(line).map_err(|_| "malformed-request")?;
     speaks_for(officer, line.channel, &line.registrant).map_err(|_| "forbidden")?;
     let pesel = Pesel::parse(line.pesel.as_bytes()).map_err(|_| "invalid-pesel")?;

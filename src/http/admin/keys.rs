@@ -6,18 +6,18 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::body::Json;
-use super::{Caller, Handles, PathId};
+use super::body::{Id, Json, Object};
+use super::{Caller, Handles};
 use crate::access::{AllowList, Institution, KeyLimits, KeyRecord, Krs, Name, NewKey, Regon, Role};
 use crate::http::problem::{Code, Problem};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewKeyBody {
-    institution: InstitutionBody,
+    institution: Object<InstitutionBody>,
     system: String,
     addresses: Vec<String>,
-    limits: Option<LimitsBody>,
+    limits: Option<Object<LimitsBody>>,
 }
 
 #[derive(Deserialize)]
@@ -51,21 +51,20 @@ pub(super) async fn issue(
 ) -> Result<(StatusCode, Answer<Value>), Problem> {
     caller.needs(&[Role::Operator])?;
     let limits = match body.limits {
-        Some(limits) => judged(&limits)?,
+        Some(Object(limits)) => judged(&limits)?,
         None => **handles.default_limits.load(),
     };
+    let Object(institution) = body.institution;
     let new = NewKey {
         institution: Institution {
-            name: Name::parse(&body.institution.name).map_err(invalid("institution.name"))?,
-            regon: body
-                .institution
+            name: Name::parse(&institution.name).map_err(invalid("institution.name"))?,
+            regon: institution
                 .regon
                 .as_deref()
                 .map(Regon::parse)
                 .transpose()
                 .map_err(invalid("institution.regon"))?,
-            krs: body
-                .institution
+            krs: institution
                 .krs
                 .as_deref()
                 .map(Krs::parse)
@@ -99,7 +98,7 @@ pub(super) async fn list(State(handles): State<Handles>, caller: Caller) -> Resu
 pub(super) async fn deactivate(
     State(handles): State<Handles>,
     caller: Caller,
-    PathId(id): PathId,
+    Id(id): Id,
 ) -> Result<Answer<Value>, Problem> {
     caller.needs(&[Role::Operator])?;
     let record = handles.access.deactivate_key(id).await?;
@@ -110,7 +109,7 @@ pub(super) async fn deactivate(
 pub(super) async fn set_addresses(
     State(handles): State<Handles>,
     caller: Caller,
-    PathId(id): PathId,
+    Id(id): Id,
     Json(body): Json<AddressesBody>,
 ) -> Result<Answer<Value>, Problem> {
     caller.needs(&[Role::Operator])?;
@@ -123,7 +122,7 @@ pub(super) async fn set_addresses(
 pub(super) async fn set_limits(
     State(handles): State<Handles>,
     caller: Caller,
-    PathId(id): PathId,
+    Id(id): Id,
     Json(body): Json<LimitsBody>,
 ) -> Result<Answer<Value>, Problem> {
     caller.needs(&[Role::Operator])?;

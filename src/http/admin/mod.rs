@@ -83,19 +83,6 @@ impl FromRequestParts<Handles> for Caller {
     }
 }
 
-/// The identifier in a path; what cannot be one is not there.
-struct PathId(KeyId);
-
-impl<S: Send + Sync> FromRequestParts<S> for PathId {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let text = Path::<String>::from_request_parts(parts, state).await;
-        let id = text.ok().and_then(|Path(text)| KeyId::parse(text.as_bytes()));
-        id.map(Self).ok_or_else(Problem::not_found)
-    }
-}
-
 fn one_value(headers: &HeaderMap, name: &axum::http::HeaderName) -> Result<Option<Vec<u8>>, Problem> {
     let mut values = headers.get_all(name).iter();
     let value = values.next().map(|value| value.as_bytes().to_vec());

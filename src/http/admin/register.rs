@@ -252,7 +252,8 @@ impl From<CommandError> for Problem {
             }
             CommandError::NotYet => Self::new(Code::InvalidValue, detail).with("field", "reserve_again_at"),
             CommandError::IdempotencyConflict => Self::new(Code::IdempotencyMismatch, detail),
-            CommandError::ImportRefused(_) => Self::new(Code::InvalidImport, detail),
+            // An import tells its refusals line by line; as a problem it would be our own mistake.
+            CommandError::ImportRefused(_) => Self::internal(),
             CommandError::ChunkTooLarge => Self::new(Code::ContentTooLarge, detail),
             CommandError::Overloaded => Self::overloaded(),
             CommandError::Unavailable { since } => Self::register_unavailable(since),

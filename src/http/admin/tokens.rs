@@ -6,9 +6,9 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::body::Json;
+use super::body::{Id, Json};
 use super::keys::invalid;
-use super::{Caller, Handles, PathId};
+use super::{Caller, Handles};
 use crate::access::{ChannelName, Name, NewToken, Role, Teryt, TokenRecord};
 use crate::http::problem::Problem;
 use crate::register::Channel;
@@ -74,7 +74,7 @@ pub(super) async fn list(State(handles): State<Handles>, caller: Caller) -> Resu
 pub(super) async fn deactivate(
     State(handles): State<Handles>,
     caller: Caller,
-    PathId(id): PathId,
+    Id(id): Id,
 ) -> Result<Answer<Value>, Problem> {
     caller.needs(&[Role::Operator])?;
     let record = handles.access.deactivate_token(id).await?;

@@ -160,17 +160,26 @@ impl Tallies {
     /// Every worker's counts up to now are in the metrics when this returns; a
     /// worker that does not answer in 200 ms is left out, its counts come later.
     pub async fn collect(&self) {
+        if !self.collect_within(Duration::from_millis(200)).await {
+            tracing::warn!("a worker did not hand its counters over in time");
+        }
+    }
+
+    /// The same with another patience for each worker; says whether all of them
+    /// answered.
+    pub async fn collect_within(&self, patience: Duration) -> bool {
+        let mut all = true;
         let mut answers = Vec::with_capacity(self.0.len());
         for inbox in &self.0 {
             let (done, answer) = oneshot::channel();
-            if inbox.send(worker::Message::HandOver(done)).is_ok() {
-                answers.push(answer);
+            match inbox.send(worker::Message::HandOver(done)) {
+                Ok(()) => answers.push(answer),
+                Err(_) => all = false,
             }
         }
         for answer in answers {
-            if tokio::time::timeout(Duration::from_millis(200), answer).await.is_err() {
-                tracing::warn!("a worker did not hand its counters over in time");
-            }
+            all &= matches!(tokio::time::timeout(patience, answer).await, Ok(Ok(())));
         }
+        all
     }
 }

@@ -15,35 +15,36 @@ use crate::pesel::{Pesel, PeselError};
 
 /// The question of `POST /v1/verify`.
 #[derive(Debug)]
-pub(super) struct Single<'a> {
-    pub(super) pesel: Pesel,
-    pub(super) terms: Terms<'a>,
+pub(crate) struct Single<'a> {
+    pub(crate) pesel: Pesel,
+    pub(crate) terms: Terms<'a>,
 }
 
 /// What a question says beyond the number.
 #[derive(Debug, Default)]
-pub(super) struct Terms<'a> {
+pub(crate) struct Terms<'a> {
     /// `None` means now.
-    pub(super) at: Option<Moment>,
-    pub(super) reference: Option<Cow<'a, str>>,
+    pub(crate) at: Option<Moment>,
+    pub(crate) reference: Option<Cow<'a, str>>,
 }
 
 /// The question of `POST /v1/verify/batch` as JSON: each text beside what it is.
 #[derive(Debug)]
-pub(super) struct Batch<'a> {
-    pub(super) numbers: Vec<(Cow<'a, str>, Result<Pesel, PeselError>)>,
-    pub(super) terms: Terms<'a>,
+pub(crate) struct Batch<'a> {
+    pub(crate) numbers: Vec<(Cow<'a, str>, Result<Pesel, PeselError>)>,
+    pub(crate) terms: Terms<'a>,
 }
 
 /// Why a line of a stream is refused; the stream goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LineError {
+pub(crate) enum LineError {
     Malformed,
     Pesel(PeselError),
 }
 
 /// Reads a single question.
-pub(super) fn single(body: &[u8]) -> Result<Single<'_>, Problem> {
+pub(crate) fn single(body: &[u8]) -> Result<Single<'_>, Problem> {
+    is_object(body, EXPECTED_SINGLE)?;
     let raw: RawSingle<'_> =
         serde_json::from_slice(body).map_err(|error| malformed(&error, EXPECTED_SINGLE))?;
     let terms = terms(raw.at, raw.reference).map_err(|why| Problem::new(Code::MalformedRequest, why))?;
@@ -52,7 +53,8 @@ pub(super) fn single(body: &[u8]) -> Result<Single<'_>, Problem> {
 }
 
 /// Reads a JSON batch.
-pub(super) fn batch(body: &[u8]) -> Result<Batch<'_>, Problem> {
+pub(crate) fn batch(body: &[u8]) -> Result<Batch<'_>, Problem> {
+    is_object(body, EXPECTED_BATCH)?;
     let raw: RawBatch<'_> =
         serde_json::from_slice(body).map_err(|error| malformed(&error, EXPECTED_BATCH))?;
     let terms = terms(raw.at, raw.reference).map_err(|why| Problem::new(Code::MalformedRequest, why))?;
@@ -78,7 +80,7 @@ pub(super) fn batch(body: &[u8]) -> Result<Batch<'_>, Problem> {
 }
 
 /// Reads one line of a stream: `"44051401359"` or an object as in `single`.
-pub(super) fn line(line: &[u8]) -> Result<Single<'_>, LineError> {
+pub(crate) fn line(line: &[u8]) -> Result<Single<'_>, LineError> {
     // The common line is a bare string of eleven digits: thirteen bytes.
     if let [b'"', digits @ .., b'"'] = line
         && digits.len() == 11
@@ -86,7 +88,7 @@ pub(super) fn line(line: &[u8]) -> Result<Single<'_>, LineError> {
     {
         return Ok(Single { pesel, terms: Terms::default() });
     }
-    if line.first() == Some(&b'{') {
+    if line.trim_ascii_start().first() == Some(&b'{') {
         let raw: RawSingle<'_> = serde_json::from_slice(line).map_err(|_| LineError::Malformed)?;
         let terms = terms(raw.at, raw.reference).map_err(|_| LineError::Malformed)?;
         let pesel = Pesel::parse(raw.pesel.0.as_bytes()).map_err(LineError::Pesel)?;
@@ -95,6 +97,15 @@ pub(super) fn line(line: &[u8]) -> Result<Single<'_>, LineError> {
     let text: Text<'_> = serde_json::from_slice(line).map_err(|_| LineError::Malformed)?;
     let pesel = Pesel::parse(text.0.as_bytes()).map_err(LineError::Pesel)?;
     Ok(Single { pesel, terms: Terms::default() })
+}
+
+/// Derived readers take an array of the fields in their order as well, which the
+/// contract does not have.
+pub(crate) fn is_object(body: &[u8], expected: &str) -> Result<(), Problem> {
+    match body.trim_ascii_start().first() {
+        Some(b'{') | None => Ok(()),
+        Some(_) => Err(Problem::new(Code::MalformedRequest, format!("not a JSON object; {expected}"))),
+    }
 }
 
 const EXPECTED_SINGLE: &str = r#"expected {"pesel": string, "at"?: RFC 3339 moment, "reference"?: string}"#;
@@ -216,6 +227,7 @@ mod tests {
             "null",
             "\u{feff}{}",
             r#"{"pesel":44051401359}"#,
+            r#"["44051401359",null,null]"#,
             r#"{"pesel":"44051401359","x":1}"#,
             r#"{"pesel":"44051401359","pesel":"44051401359"}"#,
             r#"{"pesel":"44051401359"} x"#,
@@ -249,6 +261,7 @@ mod tests {
     fn lines_are_strings_or_objects() {
         assert!(line(br#""44051401359""#).is_ok());
         assert!(line(br#" "44051401359" "#).is_ok());
+        assert!(line(br#" {"pesel":"44051401359"}"#).is_ok());
         assert!(line(br#"{"pesel":"44051401359","reference":"r"}"#).is_ok());
         assert_eq!(line(br#""44051401358""#).map(|_| ()), Err(LineError::Pesel(PeselError::Checksum)));
         assert_eq!(line(br#""x""#).map(|_| ()), Err(LineError::Pesel(PeselError::Length)));
@@ -262,6 +275,7 @@ mod tests {
         let asked = batch(br#"{"pesels":["44051401359","x"]}"#).expect("well-formed");
         assert_eq!(asked.numbers[0].1.map(|p| p.digits().to_owned()), Ok(NUMBER.to_owned()));
         assert_eq!((asked.numbers[1].0.as_ref(), asked.numbers[1].1), ("x", Err(PeselError::Length)));
+        assert!(batch(br#"[["44051401359"],null,null]"#).is_err());
         assert_eq!(batch(br#"{"pesels":[]}"#).map(|_| ()).expect_err("empty").code(), Code::MalformedRequest);
         let many = format!(r#"{{"pesels":[{}]}}"#, vec!["\"x\""; 1001].join(","));
         assert_eq!(batch(many.as_bytes()).map(|_| ()).expect_err("many").code(), Code::ContentTooLarge);

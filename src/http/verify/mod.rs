@@ -5,6 +5,7 @@
 
 pub(crate) mod ask;
 mod batch;
+mod contract;
 mod evidence;
 mod history;
 mod limits;
@@ -12,7 +13,7 @@ pub(crate) use limits::Policy;
 mod render;
 mod single;
 pub mod status;
-mod stream;
+pub(crate) mod stream;
 
 use std::num::NonZeroU32;
 use std::rc::Rc;
@@ -57,6 +58,7 @@ async fn route(
     arrived: Instant,
 ) -> Result<Reply, Problem> {
     let worker = &connection.worker;
+    message::target_fits(request.uri())?;
     if request.uri().query().is_some() {
         // Nothing here takes a query, and a number in a URL ends up in somebody's log.
         return Err(Problem::new(Code::MalformedRequest, "no query is taken; numbers go into the body"));
@@ -77,6 +79,7 @@ async fn route(
         },
         "/v1/limits" => only_get(method).and_then(|()| limits::of_key(connection, request.headers())),
         "/v1/status" => only_get(method).map(|()| status::reply(worker)),
+        "/openapi.yaml" => only_get(method).map(|()| contract::reply()),
         path => match path.strip_prefix("/v1/verifications/") {
             Some(id) if !id.is_empty() => {
                 only_get(method)?;

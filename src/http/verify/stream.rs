@@ -40,6 +40,10 @@ const PACE_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Begins a stream: refused like any request before the first line, by a last
 /// line without `index` after it.
 pub(super) fn verify(connection: Rc<Connection>, request: Request<Incoming>) -> Result<Reply, Problem> {
+    if connection.worker.is_draining() {
+        // Its first chunk could not be answered any more.
+        return Err(Problem::draining());
+    }
     let (head, body) = request.into_parts();
     // Each chunk asks for its own permit; this one says whether to begin.
     drop(admit(&connection, &head.headers)?);
@@ -267,6 +271,24 @@ fn read_line(line: &[u8], now: Moment) -> Line {
         },
         Err(error) => Line { pesel: None, query: Err(LineRefusal::Line(error)), at: None, reference: None },
     }
+}
+
+/// What each line of a chunk says, in words: the number with its terms, or the
+/// code of its refusal.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn read_for_fuzzing(lines: &[u8], now: Moment) -> Vec<String> {
+    let words = |line: &Line| match (&line.query, &line.pesel) {
+        (Err(LineRefusal::Line(ask::LineError::Malformed)), _) => "malformed-request".to_owned(),
+        (Err(LineRefusal::Line(ask::LineError::Pesel(_))), _) => "invalid-pesel".to_owned(),
+        (Err(LineRefusal::FutureMoment), _) => "future-moment".to_owned(),
+        (Ok(_), pesel) => format!(
+            "{} {:?} {:?}",
+            pesel.map_or_else(String::new, |pesel| pesel.digits().to_owned()),
+            line.at,
+            line.reference
+        ),
+    };
+    read_lines(lines, now).iter().map(words).collect()
 }
 
 /// The request's side of a stream: frames in, whole lines out.
