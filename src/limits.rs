@@ -48,6 +48,8 @@ pub const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 pub const REGISTER_COMMANDS_PENDING_MAX: usize = 8_192;
 /// Commands that the register's writer puts into one transaction.
 pub const REGISTER_COMMANDS_PER_COMMIT_MAX: usize = 2_048;
+/// Re-reservations that the register's writer puts into one transaction.
+pub const SCHEDULED_PER_COMMIT_MAX: usize = 10_000;
 /// Chunks of imports that wait for the register's writer or are in its hands;
 /// the sender of the next one waits. They may all share one transaction.
 pub const IMPORT_CHUNKS_PENDING_MAX: usize = 16;

@@ -88,6 +88,7 @@ pub fn bulk_load(
             registrant: registrant.clone(),
             filing: Filing::NONE,
             reserve_again_at: None,
+            scheduled_by: None,
         });
         if part.len() == Bulk::EVENTS_PER_COMMIT {
             bulk.append(&part)?;

@@ -22,7 +22,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
 use super::entry::{Entry, Phase};
-use super::event::{Event, Filing};
+use super::event::{Event, Filing, StoredEvent};
 use super::words::{Applicant, Channel, DocumentSeen, EventKind, Obstacle, Registrant, Stamp};
 use crate::clock::Moment;
 use crate::pesel::Ordinal;
@@ -195,6 +195,29 @@ pub fn decide(entry: &Entry, command: &Command, now: Stamp) -> Result<Event, Ref
         registrant: command.registrant.clone(),
         filing: filing(command, applicant),
         reserve_again_at,
+        scheduled_by: None,
+    })
+}
+
+/// Decides what follows when a temporary withdrawal ends: the reservation that
+/// the person chose with it (art. 23d(3)), at the chosen second however late it
+/// is carried out, through the withdrawal's channel and by its registrant.
+///
+/// It is no filing: neither the pause of art. 23d(5) nor the age is looked at
+/// again. `None` when the entry's last word is not a temporary withdrawal any
+/// more, so that no withdrawal is ended twice.
+pub(super) fn reserve_again(entry: &Entry, withdrawal: &StoredEvent) -> Option<Event> {
+    let at = entry.re_reservation_at()?;
+    let Event { ordinal, channel, ref registrant, reserve_again_at, .. } = withdrawal.event;
+    (reserve_again_at == Some(at)).then(|| Event {
+        ordinal,
+        at,
+        kind: EventKind::Reservation,
+        channel,
+        registrant: registrant.clone(),
+        filing: Filing::NONE,
+        reserve_again_at: None,
+        scheduled_by: Some(withdrawal.sequence),
     })
 }
 

@@ -220,6 +220,10 @@ fn shown_fields(stored: &StoredEvent) -> Map<String, Value> {
     if let Some(moment) = event.reserve_again_at() {
         fields.insert("reserve_again_at".to_owned(), moment.to_string().into());
     }
+    if let Some(withdrawal) = event.scheduled_by() {
+        fields.insert("scheduled".to_owned(), true.into());
+        fields.insert("withdrawal_sequence".to_owned(), withdrawal.value().into());
+    }
     fields
 }
 
@@ -250,7 +254,6 @@ impl From<CommandError> for Problem {
                     None => problem,
                 }
             }
-            CommandError::NotYet => Self::new(Code::InvalidValue, detail).with("field", "reserve_again_at"),
             CommandError::IdempotencyConflict => Self::new(Code::IdempotencyMismatch, detail),
             CommandError::ImportRefused(_) => Self::new(Code::InvalidImport, detail),
             CommandError::ChunkTooLarge => Self::new(Code::ContentTooLarge, detail),

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use super::super::event::StoredEvent;
-use super::super::law::decide;
+use super::super::law::{decide, reserve_again};
+use super::super::schedule::Due;
 use super::super::snapshot::Snapshot;
 use super::super::store::{Appended, Appending, Head, Remembered, Store, StoreError};
 use super::super::words::{Sequence, Stamp};
@@ -16,9 +17,10 @@ pub(super) enum Verdict {
     Imported(Result<ImportOutcome, CommandError>),
 }
 
-/// Decides all messages and commits what they change.
+/// Carries out what is due, then decides all messages, and commits what changes.
 ///
-/// The verdicts are in the order of the messages. Nothing appended means nothing
+/// What is due goes first: its moment is not after `now`, so a command about the
+/// same number finds it done. The verdicts are in the order of the messages. Nothing appended means nothing
 /// committed: `None`.
 ///
 /// # Errors
@@ -27,6 +29,7 @@ pub(super) fn run(
     store: &Store,
     head: Head,
     base: &Snapshot,
+    due: &[Due],
     messages: &[Message],
     now: Stamp,
 ) -> Result<(Vec<Verdict>, Option<Appended>), StoreError> {
@@ -34,6 +37,7 @@ pub(super) fn run(
     let (verdicts, appended) = {
         let appending = Appending::begin(&txn, head, base)?;
         let mut batch = Batch { appending, now, fresh: HashMap::new() };
+        batch.reserve_again(due)?;
         let verdicts = messages.iter().map(|message| batch.verdict(message)).collect::<Result<_, _>>()?;
         let nothing = batch.appending.is_empty();
         (verdicts, if nothing { None } else { Some(batch.appending.finish(now)?) })
@@ -64,6 +68,31 @@ impl Batch<'_, '_> {
         })
     }
 
+    /// Reserves again what a temporary withdrawal left until now, in the order of
+    /// the moments.
+    fn reserve_again(&mut self, due: &[Due]) -> Result<(), StoreError> {
+        let mut records = Vec::with_capacity(due.len());
+        let mut withdrawals = Vec::with_capacity(due.len());
+        for Due { ordinal, .. } in due {
+            let record = self.appending.record(*ordinal)?;
+            if let Some(withdrawal) = record.pending_withdrawal() {
+                withdrawals.push(withdrawal);
+                records.push((withdrawal, record));
+            }
+        }
+        // By sequence, so that a row of many withdrawals is read once.
+        withdrawals.sort_unstable();
+        let withdrawals = self.appending.events_of(&withdrawals)?;
+        for (sequence, record) in records {
+            let withdrawal = withdrawals.binary_search_by_key(&sequence, StoredEvent::sequence);
+            let withdrawal = withdrawal.ok().map(|place| &withdrawals[place]);
+            if let Some(event) = withdrawal.and_then(|withdrawal| reserve_again(record.entry(), withdrawal)) {
+                self.appending.append(record, event)?;
+            }
+        }
+        Ok(())
+    }
+
     fn submit(&mut self, submission: &Submission) -> Result<Result<Outcome, CommandError>, StoreError> {
         if let Some(request) = &submission.idempotency {
             match self.appending.recall(request, self.now)? {
@@ -83,12 +112,6 @@ impl Batch<'_, '_> {
             Ok(event) => event,
             Err(refusal) => return Ok(Err(CommandError::Refused(refusal))),
         };
-        // The schedule that would reserve again does not run yet, and nothing
-        // may be promised that is not carried out. The law above and the store
-        // know the moment already.
-        if event.reserve_again_at.is_some() {
-            return Ok(Err(CommandError::NotYet));
-        }
         let event = self.appending.append(record, event)?;
         if let Some(request) = &submission.idempotency {
             self.appending.remember(request, event.sequence(), self.now)?;

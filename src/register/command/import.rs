@@ -200,5 +200,6 @@ fn event(line: &ImportLine, at: Stamp) -> Event {
         registrant: line.registrant.clone(),
         filing: Filing::NONE,
         reserve_again_at: None,
+        scheduled_by: None,
     }
 }

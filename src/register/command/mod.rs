@@ -58,8 +58,6 @@ impl Outcome {
 pub enum CommandError {
     /// The law forbids it; the caller is at fault.
     Refused(Refusal),
-    /// Temporary withdrawals are lawful but not carried out yet.
-    NotYet,
     /// The idempotency key was used for another request; the caller is at fault.
     IdempotencyConflict,
     /// Lines of a chunk were refused, and with them the chunk; the caller is at
@@ -81,7 +79,6 @@ impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(refusal) => fmt::Display::fmt(refusal, f),
-            Self::NotYet => f.write_str("temporary withdrawals are not carried out yet"),
             Self::IdempotencyConflict => f.write_str("the idempotency key was used for another request"),
             Self::ImportRefused(lines) => write!(f, "{} lines of the chunk are refused", lines.len()),
             Self::ChunkTooLarge => write!(f, "a chunk has at most {IMPORT_CHUNK_LINES} lines"),

@@ -129,6 +129,22 @@ impl<'txn, 'base> Appending<'txn, 'base> {
         Ok(found.ok_or_else(|| damage(BATCHES, Some(sequence), "a remembered event is not there"))?)
     }
 
+    /// Events of earlier commits, by rising sequences: each row is read once.
+    pub(in super::super) fn events_of(&self, sequences: &[Sequence]) -> Result<Vec<StoredEvent>, StoreError> {
+        let mut row: Vec<StoredEvent> = Vec::new();
+        let mut events = Vec::with_capacity(sequences.len());
+        for sequence in sequences {
+            if row.last().is_none_or(|last| last.sequence < *sequence) {
+                row = row_with(&self.batches, *sequence)?;
+            }
+            let place = row
+                .binary_search_by_key(sequence, |event| event.sequence)
+                .map_err(|_| damage(BATCHES, Some(*sequence), "an event of a number is not there"))?;
+            events.push(row[place].clone());
+        }
+        Ok(events)
+    }
+
     /// Has anything been appended?
     pub(in super::super) fn is_empty(&self) -> bool {
         self.changes.is_empty()

@@ -32,7 +32,7 @@ pub use idempotency::Idempotency;
 pub(super) use idempotency::Remembered;
 #[cfg(test)]
 pub(super) use load::OpenMode;
-pub(super) use load::{Opener, Store, file_opener};
+pub(super) use load::{Loaded, Opener, Store, file_opener};
 use row::Row;
 
 use super::event::{ChainHash, StoredEvent};

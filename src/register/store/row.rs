@@ -3,7 +3,7 @@
 //! Key: the sequence of the last event. Value: hash before the first event (32
 //! bytes), hash of the last (32), count (u32), registrants (count u16, each with
 //! its length u8), then for each event ordinal, stamp, tag (kind, channel,
-//! filing?, re-reservation?), registrant's index, and what the tag announces.
+//! filing?, re-reservation?, scheduled?), registrant's index, and what the tag announces.
 //! The hashes between are made again from the events.
 
 use std::collections::HashMap;
@@ -21,6 +21,7 @@ pub(super) const ROW_EVENTS_MAX: usize = IMPORT_CHUNK_LINES;
 
 const FILING_BIT: u8 = 1 << 4;
 const AGAIN_BIT: u8 = 1 << 5;
+const SCHEDULED_BIT: u8 = 1 << 6;
 
 /// Collects the events of one row.
 pub(super) struct RowBuilder {
@@ -75,17 +76,21 @@ impl RowBuilder {
         let filing = event.filing.code();
         let filing_bit = if filing == 0 { 0 } else { FILING_BIT };
         let again_bit = if event.reserve_again_at.is_some() { AGAIN_BIT } else { 0 };
+        let scheduled_bit = if event.scheduled_by.is_some() { SCHEDULED_BIT } else { 0 };
         let index = self.registrant_index(&event.registrant);
         let out = &mut self.events;
         out.extend_from_slice(&event.ordinal.value().to_le_bytes());
         out.extend_from_slice(&event.at.seconds().to_le_bytes());
-        out.push(event.kind.code() | event.channel.code() << 1 | filing_bit | again_bit);
+        out.push(event.kind.code() | event.channel.code() << 1 | filing_bit | again_bit | scheduled_bit);
         put_varint(out, u64::from(index));
         if filing != 0 {
             out.extend_from_slice(&filing.to_le_bytes());
         }
         if let Some(again_at) = event.reserve_again_at {
             out.extend_from_slice(&again_at.seconds().to_le_bytes());
+        }
+        if let Some(withdrawal) = event.scheduled_by {
+            put_varint(out, withdrawal.value());
         }
         self.sequence
     }
@@ -180,9 +185,11 @@ fn event(fields: &mut Fields<'_>, registrants: &[Registrant]) -> Option<Event> {
     let registrant = registrants.get(usize::try_from(fields.varint()?).ok()?)?.clone();
     let filing = if tag & FILING_BIT == 0 { Filing::NONE } else { Filing::from_code(fields.u16()?)? };
     let reserve_again_at = if tag & AGAIN_BIT == 0 { None } else { Some(Stamp::from_seconds(fields.u32()?)) };
+    let scheduled_by = if tag & SCHEDULED_BIT == 0 { None } else { Some(Sequence::new(fields.varint()?)) };
     let kind = EventKind::from_code(tag & 1)?;
     let channel = Channel::from_code(tag >> 1 & 0b111)?;
-    (tag >> 6 == 0).then_some(Event { ordinal, at, kind, channel, registrant, filing, reserve_again_at })
+    let event = Event { ordinal, at, kind, channel, registrant, filing, reserve_again_at, scheduled_by };
+    (tag >> 7 == 0).then_some(event)
 }
 
 #[cfg(test)]
@@ -205,6 +212,7 @@ mod tests {
                     majority_by_marriage: n % 3 == 0,
                 },
                 reserve_again_at: (n % 4 == 1).then(|| Stamp::from_seconds(n * 78)),
+                scheduled_by: (n % 4 == 2).then(|| Sequence::new(u64::from(n) * 1_000)),
             })
             .collect()
     }

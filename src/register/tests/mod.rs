@@ -4,7 +4,9 @@ mod disk;
 mod failures;
 mod history;
 mod imports;
+
 mod scale;
+mod schedule;
 mod tampering;
 mod writer;
 
@@ -52,6 +54,24 @@ fn withdraw(ordinal: Ordinal) -> Submission {
     Submission { command: command(ordinal, change, Channel::EService), idempotency: None }
 }
 
+fn withdraw_until(ordinal: Ordinal, seconds: i64) -> Submission {
+    let change = Change::Withdrawal { reserve_again_at: Stamp::try_from(moment(seconds)).ok() };
+    Submission { command: command(ordinal, change, Channel::EService), idempotency: None }
+}
+
+fn ex_officio(ordinal: Ordinal) -> Submission {
+    Submission { command: command(ordinal, Change::Reservation, Channel::PeselRegister), idempotency: None }
+}
+
+/// Waits for what another thread is about to make true.
+fn until(mut is_so: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !is_so() {
+        assert!(std::time::Instant::now() < deadline, "it never came");
+        std::thread::yield_now();
+    }
+}
+
 fn line(ordinal: Ordinal, kind: EventKind, seconds: i64, channel: Channel) -> ImportLine {
     ImportLine { ordinal, kind, moment: moment(seconds), channel, registrant: registrant() }
 }
@@ -75,13 +95,36 @@ impl Opened {
     }
 
     fn with(opener: Opener) -> Result<Self, OpenError> {
-        let (clock, hand) = Clock::manual(moment(0));
+        Self::with_clock(opener, 0)
+    }
+
+    /// Opened when the clock shows this.
+    fn with_clock(opener: Opener, seconds: i64) -> Result<Self, OpenError> {
+        let (clock, hand) = Clock::manual(moment(seconds));
         let (reader, commander, thread) = open_with(opener, clock)?;
         Ok(Self { reader, commander, thread, hand, runtime: runtime() })
     }
 
     fn submit(&self, submission: Submission) -> Result<Outcome, CommandError> {
         self.runtime.block_on(self.commander.submit(submission))
+    }
+
+    /// Submits all of them at once, to be decided in this order.
+    fn submit_all(&self, submissions: Vec<Submission>) -> Vec<Result<Outcome, CommandError>> {
+        self.runtime.block_on(tokio::task::LocalSet::new().run_until(async {
+            let tasks: Vec<_> = submissions
+                .into_iter()
+                .map(|submission| {
+                    let commander = self.commander.clone();
+                    tokio::task::spawn_local(async move { commander.submit(submission).await })
+                })
+                .collect();
+            let mut outcomes = Vec::with_capacity(tasks.len());
+            for task in tasks {
+                outcomes.push(task.await.expect("no panic"));
+            }
+            outcomes
+        }))
     }
 
     fn import(&self, lines: Vec<ImportLine>) -> Result<ImportOutcome, CommandError> {
