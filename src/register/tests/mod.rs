@@ -4,6 +4,7 @@ mod disk;
 mod failures;
 mod history;
 mod imports;
+mod model;
 
 mod scale;
 mod schedule;
