@@ -179,7 +179,7 @@ fn make_credentials(data: &DataDir) -> Result<(), InstanceError> {
             krs: None,
         },
         system: Name::parse("demo").map_err(|error| word(&error))?,
-        addresses: AllowList::parse(&["127.0.0.0/8"], Environment::Test).map_err(|error| word(&error))?,
+        addresses: AllowList::parse(["127.0.0.0/8"], Environment::Test).map_err(|error| word(&error))?,
         limits: Some(limits),
     };
     let token = NewToken::every_role(Name::parse("demo").map_err(|error| word(&error))?);
