@@ -43,8 +43,8 @@ use std::path::PathBuf;
 
 pub use bulk::bulk_load;
 pub use command::{
-    CommandError, Commander, Health, ImportLine, ImportOutcome, LineReason, LineRefusal, Outcome, Submission,
-    WriterThread,
+    ChunkInFlight, CommandError, Commander, Health, ImportLine, ImportOutcome, ImportRun, LineReason,
+    LineRefusal, Outcome, Submission, WriterThread,
 };
 pub use entry::{AsOf, Entry, State};
 pub use event::{ChainHash, Event, EventId, Filing, StoredEvent};

@@ -257,6 +257,10 @@ impl From<CommandError> for Problem {
             CommandError::IdempotencyConflict => Self::new(Code::IdempotencyMismatch, detail),
             CommandError::ImportRefused(_) => Self::new(Code::InvalidImport, detail),
             CommandError::ChunkTooLarge => Self::new(Code::ContentTooLarge, detail),
+            CommandError::MassChange { reserved_before, change } => Self::new(Code::MassChange, detail)
+                .with("reserved_before", reserved_before)
+                .with("change", change),
+            CommandError::ImportEnded => Self::new(Code::InvalidImport, detail),
             CommandError::Overloaded => Self::overloaded(),
             CommandError::Unavailable { since } => Self::register_unavailable(since),
         }

@@ -62,9 +62,7 @@ impl Batch<'_, '_> {
     fn verdict(&mut self, message: &Message) -> Result<Verdict, StoreError> {
         Ok(match message {
             Message::Submit(submission, _) => Verdict::Submitted(self.submit(submission)?),
-            Message::Import(chunk, _) => Verdict::Imported(
-                import(&mut self.appending, &chunk.lines, self.now)?.map_err(CommandError::ImportRefused),
-            ),
+            Message::Import(chunk, _) => Verdict::Imported(import(&mut self.appending, chunk, self.now)?),
         })
     }
 

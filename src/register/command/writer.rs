@@ -18,7 +18,9 @@ use super::batch::{self, Verdict};
 use super::measure::{Counted, Measures};
 use super::{CommandError, Commander, Health, Message};
 use crate::clock::{Clock, Moment};
-use crate::limits::{REGISTER_COMMANDS_PER_COMMIT_MAX, SCHEDULED_PER_COMMIT_MAX};
+use crate::limits::{
+    IMPORT_CHUNKS_PER_COMMIT_MAX, REGISTER_COMMANDS_PER_COMMIT_MAX, SCHEDULED_PER_COMMIT_MAX,
+};
 
 /// The first pause before a failed store is opened again; it doubles.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -165,9 +167,24 @@ impl Writer {
         }
     }
 
-    /// Carries out a batch: decide and append, publish, reply.
+    /// Carries out what has come, in as many commits as its import chunks ask for.
     fn answer(&mut self, messages: Vec<Message>) {
         self.measures.queue_depth(self.queue.len());
+        let mut group = Vec::with_capacity(messages.len());
+        let mut chunks = 0;
+        for message in messages {
+            chunks += usize::from(matches!(message, Message::Import(..)));
+            group.push(message);
+            if chunks == IMPORT_CHUNKS_PER_COMMIT_MAX {
+                self.answer_together(std::mem::take(&mut group));
+                chunks = 0;
+            }
+        }
+        self.answer_together(group);
+    }
+
+    /// Carries out a batch: decide and append, publish, reply.
+    fn answer_together(&mut self, messages: Vec<Message>) {
         if self.failure.as_ref().is_some_and(|failure| failure.retry_at <= Instant::now()) {
             self.retry();
         }
@@ -186,7 +203,10 @@ impl Writer {
                     let unavailable = CommandError::Unavailable { since };
                     let verdict = match &message {
                         Message::Submit(..) => Verdict::Submitted(Err(unavailable)),
-                        Message::Import(..) => Verdict::Imported(Err(unavailable)),
+                        Message::Import(chunk, _) => {
+                            chunk.ledger.end();
+                            Verdict::Imported(Err(unavailable))
+                        }
                     };
                     self.reply(message, verdict);
                 }
@@ -203,7 +223,9 @@ impl Writer {
         // More than one commit takes: the commands wait for the last of them.
         loop {
             let due = self.schedule.due(now, SCHEDULED_PER_COMMIT_MAX);
-            if due.len() < SCHEDULED_PER_COMMIT_MAX {
+            // Chunks of an import take longer than what is due may wait.
+            let has_import = messages.iter().any(|message| matches!(message, Message::Import(..)));
+            if due.is_empty() || (due.len() < SCHEDULED_PER_COMMIT_MAX && !has_import) {
                 return self.commit(&due, messages, now);
             }
             self.commit(&due, &[], now)?;

@@ -80,6 +80,11 @@ impl<'txn, 'base> Appending<'txn, 'base> {
         self.row.sequence()
     }
 
+    /// Numbers that are reserved, this transaction's changes included.
+    pub(in super::super) const fn reserved(&self) -> u64 {
+        self.head.reserved
+    }
+
     /// Writes the history of a number after its record was continued.
     pub(in super::super) fn put(&mut self, record: &Record) -> Result<(), StoreError> {
         let (before, after) = (record.before().state(), record.entry().state());

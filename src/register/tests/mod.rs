@@ -78,6 +78,11 @@ fn line(ordinal: Ordinal, kind: EventKind, seconds: i64, channel: Channel) -> Im
     ImportLine { ordinal, kind, moment: moment(seconds), channel, registrant: registrant() }
 }
 
+/// A chunk as an import of its own that may change as much as it likes.
+async fn import(commander: &Commander, lines: Vec<ImportLine>) -> Result<ImportOutcome, CommandError> {
+    commander.import_run(true).send(lines).await?.outcome().await
+}
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime")
 }
@@ -130,7 +135,7 @@ impl Opened {
     }
 
     fn import(&self, lines: Vec<ImportLine>) -> Result<ImportOutcome, CommandError> {
-        self.runtime.block_on(self.commander.import_chunk(lines))
+        self.runtime.block_on(import(&self.commander, lines))
     }
 
     fn states(&self) -> BTreeMap<Ordinal, State> {
