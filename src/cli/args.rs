@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use ipnet::Ipv4Net;
 
+use super::change_args::{ChangeArgs, EXIT_CHANGE, EXIT_ENTRY, EntryArgs, WithdrawArgs};
 use crate::environment::Environment;
 
 const EXIT_PLAIN: &str = "Exit status: 0 done, 2 not done.";
@@ -50,6 +51,15 @@ pub(crate) enum Command {
     /// Check a whole CSV file by streaming.
     #[command(after_help = EXIT_BULK)]
     Bulk(BulkArgs),
+    /// Reserve a number (zastrzeżenie), as an official or a channel.
+    #[command(after_help = EXIT_CHANGE)]
+    Reserve(ChangeArgs),
+    /// Withdraw a reservation (cofnięcie zastrzeżenia), for ever or for a time.
+    #[command(after_help = EXIT_CHANGE)]
+    Withdraw(WithdrawArgs),
+    /// Show a number's entry with its whole history.
+    #[command(after_help = EXIT_ENTRY)]
+    Entry(EntryArgs),
     /// Load register events from NDJSON.
     #[command(after_help = EXIT_IMPORT)]
     Import(ImportArgs),
@@ -226,6 +236,12 @@ pub(crate) struct ImportArgs {
     /// The NDJSON file, or `-` for standard input.
     #[arg(value_name = "FILE.ndjson|-")]
     pub(crate) file: PathBuf,
+    /// Let it shrink or grow the register by more than one import may (1 % and 20 %).
+    #[arg(long)]
+    pub(crate) allow_mass_change: bool,
+    /// Write the lines that were not taken to this file, as `line,code`, without the numbers.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rejected: Option<PathBuf>,
     /// Print the summary as JSON.
     #[arg(long)]
     pub(crate) json: bool,
