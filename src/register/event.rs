@@ -22,6 +22,8 @@ pub struct Event {
     /// Only with a reservation that the clock carried out: the temporary
     /// withdrawal that it ends. What makes it count once.
     pub(super) scheduled_by: Option<Sequence>,
+    /// Only with a renumbering: the number that the person has from then on.
+    pub(super) renumbered_to: Option<Ordinal>,
 }
 
 /// What an office writes down about a filing, beside the change itself.
@@ -85,6 +87,13 @@ impl Event {
     #[must_use]
     pub const fn scheduled_by(&self) -> Option<Sequence> {
         self.scheduled_by
+    }
+
+    /// The number that the person has instead; only of a renumbering
+    /// (art. 23d(6)).
+    #[must_use]
+    pub const fn renumbered_to(&self) -> Option<Ordinal> {
+        self.renumbered_to
     }
 }
 
@@ -211,6 +220,9 @@ fn encode_canonical(sequence: Sequence, event: &Event, out: &mut Vec<u8>) {
     if let Some(withdrawal) = event.scheduled_by {
         out.extend_from_slice(&withdrawal.value().to_le_bytes());
     }
+    if let Some(new) = event.renumbered_to {
+        out.extend_from_slice(&new.value().to_le_bytes());
+    }
 }
 
 impl Filing {
@@ -268,8 +280,9 @@ mod tests {
             filing: Filing::NONE,
             reserve_again_at: None,
             scheduled_by: None,
+            renumbered_to: None,
         };
-        let mut others = vec![event.clone(); 9];
+        let mut others = vec![event.clone(); 10];
         others[1].ordinal = Ordinal::new(8).expect("in range");
         others[2].at = Stamp::from_seconds(1_001);
         others[3].kind = EventKind::Reservation;
@@ -278,6 +291,7 @@ mod tests {
         others[6].filing.majority_by_marriage = true;
         others[7].reserve_again_at = Some(Stamp::from_seconds(0));
         others[8].scheduled_by = Some(Sequence::ZERO);
+        others[9].renumbered_to = Ordinal::new(0);
         let mut scratch = Vec::new();
         let mut hashes: Vec<_> = others
             .iter()
@@ -287,6 +301,6 @@ mod tests {
         hashes.push(ChainHash(hashes[0]).follow(Sequence::new(1), &event, &mut scratch).0);
         hashes.sort_unstable();
         hashes.dedup();
-        assert_eq!(hashes.len(), 11);
+        assert_eq!(hashes.len(), 12);
     }
 }

@@ -48,7 +48,7 @@ pub use command::{
 };
 pub use entry::{AsOf, Entry, State};
 pub use event::{ChainHash, Event, EventId, Filing, StoredEvent};
-pub use law::{Change, Command, Refusal};
+pub use law::{Change, Command, Refusal, Renumbering};
 pub use reader::{EntryHistory, Reader};
 pub use snapshot::Snapshot;
 pub use store::{ChainReport, Damage, Idempotency, OpenError, StoreError};

@@ -8,6 +8,7 @@ mod body;
 mod import;
 mod keys;
 mod register;
+mod renumbering;
 mod tokens;
 
 use std::sync::Arc;
@@ -50,6 +51,7 @@ pub fn router(handles: AdminHandles) -> Router {
     Router::new()
         .route("/admin/v1/reservations", post(register::reserve))
         .route("/admin/v1/withdrawals", post(register::withdraw))
+        .route("/admin/v1/renumberings", post(renumbering::renumber))
         .route("/admin/v1/entries/query", post(register::entry))
         .route("/admin/v1/events", get(register::events))
         .route("/admin/v1/import", post(import::import))

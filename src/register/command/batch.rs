@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::super::event::StoredEvent;
-use super::super::law::{decide, reserve_again};
+use super::super::event::{Event, StoredEvent};
+use super::super::law::{Renumbering, decide, renumber, reserve_again};
 use super::super::schedule::Due;
 use super::super::snapshot::Snapshot;
 use super::super::store::{Appended, Appending, Head, Remembered, Store, StoreError};
@@ -62,6 +62,7 @@ impl Batch<'_, '_> {
     fn verdict(&mut self, message: &Message) -> Result<Verdict, StoreError> {
         Ok(match message {
             Message::Submit(submission, _) => Verdict::Submitted(self.submit(submission)?),
+            Message::Renumber(renumbering, _) => Verdict::Submitted(self.renumber(renumbering)?),
             Message::Import(chunk, _) => Verdict::Imported(import(&mut self.appending, chunk, self.now)?),
         })
     }
@@ -89,6 +90,27 @@ impl Batch<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    fn renumber(&mut self, renumbering: &Renumbering) -> Result<Result<Outcome, CommandError>, StoreError> {
+        let event = match renumber(renumbering, self.now) {
+            Ok(event) => event,
+            Err(refusal) => return Ok(Err(CommandError::Refused(refusal))),
+        };
+        // Told again: the channels deliver at least once.
+        for sequence in self.appending.renumberings(event.ordinal)? {
+            let known = match self.fresh.get(&sequence) {
+                Some(known) => known.clone(),
+                None => self.appending.event(sequence)?,
+            };
+            let Event { ordinal, at, renumbered_to, .. } = *known.event();
+            if (ordinal, at, renumbered_to) == (event.ordinal, event.at, event.renumbered_to) {
+                return Ok(Ok(Outcome { event: known, replayed: true }));
+            }
+        }
+        let event = self.appending.append_renumbering(event)?;
+        self.fresh.insert(event.sequence(), event.clone());
+        Ok(Ok(Outcome { event, replayed: false }))
     }
 
     fn submit(&mut self, submission: &Submission) -> Result<Result<Outcome, CommandError>, StoreError> {

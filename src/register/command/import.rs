@@ -59,6 +59,8 @@ pub enum LineReason {
     AlreadyReserved,
     /// A withdrawal where nothing is reserved.
     NotReserved,
+    /// A renumbering: it concerns two numbers, a line has one.
+    KindNotImported,
 }
 
 impl LineReason {
@@ -71,6 +73,7 @@ impl LineReason {
             Self::OutOfOrder => "out-of-order",
             Self::AlreadyReserved => "already-reserved",
             Self::NotReserved => "not-reserved",
+            Self::KindNotImported => "kind-not-imported",
         }
     }
 }
@@ -144,7 +147,9 @@ fn plan_number(
         let event = (line.kind, at, line.channel);
         let known = record.events().iter().any(|known| (known.kind, known.at, known.channel) == event)
             || planned.contains(&event);
-        *plan = if known {
+        *plan = if line.kind == EventKind::Renumbering {
+            Plan::Refuse(LineReason::KindNotImported)
+        } else if known {
             Plan::AlreadyThere
         } else if at > now {
             Plan::Refuse(LineReason::FutureMoment)
@@ -218,5 +223,6 @@ fn event(line: &ImportLine, at: Stamp) -> Event {
         filing: Filing::NONE,
         reserve_again_at: None,
         scheduled_by: None,
+        renumbered_to: None,
     }
 }

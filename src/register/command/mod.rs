@@ -21,7 +21,7 @@ pub(super) use writer::Writer;
 pub use writer::WriterThread;
 
 use super::event::StoredEvent;
-use super::law::{Command, Refusal};
+use super::law::{Command, Refusal, Renumbering};
 use super::store::Idempotency;
 use crate::clock::{Clock, Moment};
 use crate::limits::{
@@ -141,6 +141,7 @@ pub struct Commander {
 /// What the writer is told.
 enum Message {
     Submit(Submission, oneshot::Sender<Result<Outcome, CommandError>>),
+    Renumber(Renumbering, oneshot::Sender<Result<Outcome, CommandError>>),
     Import(Chunk, oneshot::Sender<Result<ImportOutcome, CommandError>>),
 }
 
@@ -173,15 +174,29 @@ impl Commander {
     /// See [`CommandError`]; a full queue refuses at once.
     pub async fn submit(&self, submission: Submission) -> Result<Outcome, CommandError> {
         let (reply, answer) = oneshot::channel();
-        let sent = self.queue.try_send(Message::Submit(submission, reply));
-        match sent {
-            Ok(()) => answer.await.unwrap_or_else(|_| Err(self.unavailable())),
-            Err(mpsc::error::TrySendError::Full(_)) => {
+        self.enqueue(Message::Submit(submission, reply))?;
+        answer.await.unwrap_or_else(|_| Err(self.unavailable()))
+    }
+
+    fn enqueue(&self, message: Message) -> Result<(), CommandError> {
+        self.queue.try_send(message).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => {
                 self.measures.overloaded();
-                Err(CommandError::Overloaded)
+                CommandError::Overloaded
             }
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(self.unavailable()),
-        }
+            mpsc::error::TrySendError::Closed(_) => self.unavailable(),
+        })
+    }
+
+    /// Records that a person's number changed. The same change told again is the
+    /// same event. The answer comes when it is durable.
+    ///
+    /// # Errors
+    /// See [`CommandError`]; a full queue refuses at once.
+    pub async fn renumber(&self, renumbering: Renumbering) -> Result<Outcome, CommandError> {
+        let (reply, answer) = oneshot::channel();
+        self.enqueue(Message::Renumber(renumbering, reply))?;
+        answer.await.unwrap_or_else(|_| Err(self.unavailable()))
     }
 
     /// Begins an import; see [`ImportRun`].

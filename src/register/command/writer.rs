@@ -202,7 +202,7 @@ impl Writer {
                 for message in messages {
                     let unavailable = CommandError::Unavailable { since };
                     let verdict = match &message {
-                        Message::Submit(..) => Verdict::Submitted(Err(unavailable)),
+                        Message::Submit(..) | Message::Renumber(..) => Verdict::Submitted(Err(unavailable)),
                         Message::Import(chunk, _) => {
                             chunk.ledger.end();
                             Verdict::Imported(Err(unavailable))
@@ -269,7 +269,7 @@ impl Writer {
     fn reply(&self, message: Message, verdict: Verdict) {
         // Who asked may be gone; the change stands all the same.
         match (message, verdict) {
-            (Message::Submit(_, reply), Verdict::Submitted(result)) => {
+            (Message::Submit(_, reply) | Message::Renumber(_, reply), Verdict::Submitted(result)) => {
                 self.measures.count(match &result {
                     Ok(outcome) if outcome.replayed => Counted::Replayed,
                     Ok(_) => Counted::Recorded,

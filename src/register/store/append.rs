@@ -12,7 +12,8 @@ use super::history::Record;
 use super::idempotency::{Idempotency, Memory, Remembered};
 use super::row::RowBuilder;
 use super::{
-    BATCHES, BATCHES_TABLE, HEAD_KEY, HISTORY_TABLE, Head, SETTINGS_TABLE, damage, read_record, row_with,
+    BATCHES, BATCHES_TABLE, HEAD_KEY, HISTORY_TABLE, Head, RENUMBERINGS_TABLE, SETTINGS_TABLE, damage,
+    read_record, row_with, sequences_of,
 };
 use crate::pesel::Ordinal;
 
@@ -21,6 +22,7 @@ pub(in super::super) struct Appending<'txn, 'base> {
     txn: &'txn WriteTransaction,
     batches: Table<'txn, u64, &'static [u8]>,
     history: Table<'txn, u32, &'static [u8]>,
+    renumberings: Table<'txn, (u32, u64), ()>,
     memory: Memory<'txn>,
     head: Head,
     row: RowBuilder,
@@ -48,6 +50,7 @@ impl<'txn, 'base> Appending<'txn, 'base> {
             txn,
             batches: txn.open_table(BATCHES_TABLE)?,
             history: txn.open_table(HISTORY_TABLE)?,
+            renumberings: txn.open_table(RENUMBERINGS_TABLE)?,
             memory: Memory::open(txn)?,
             head,
             row: RowBuilder::after(head.sequence, head.hash),
@@ -110,6 +113,20 @@ impl<'txn, 'base> Appending<'txn, 'base> {
         Ok(StoredEvent { sequence, hash: self.row.hash(), event })
     }
 
+    /// Logs a renumbering for both numbers; what is reserved stays as it is.
+    pub(in super::super) fn append_renumbering(&mut self, event: Event) -> Result<StoredEvent, StoreError> {
+        let sequence = self.log(&event)?;
+        for number in std::iter::once(event.ordinal).chain(event.renumbered_to) {
+            self.renumberings.insert((number.value(), sequence.value()), ())?;
+        }
+        Ok(StoredEvent { sequence, hash: self.row.hash(), event })
+    }
+
+    /// The renumberings that a number is part of, in order.
+    pub(in super::super) fn renumberings(&self, ordinal: Ordinal) -> Result<Vec<Sequence>, StoreError> {
+        sequences_of(&self.renumberings, ordinal)
+    }
+
     pub(in super::super) fn recall(
         &self,
         request: &Idempotency,
@@ -152,7 +169,7 @@ impl<'txn, 'base> Appending<'txn, 'base> {
 
     /// Has anything been appended?
     pub(in super::super) fn is_empty(&self) -> bool {
-        self.changes.is_empty()
+        self.row.sequence() == self.head.sequence
     }
 
     /// Writes what is left to write; the commit is the caller's.

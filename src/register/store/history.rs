@@ -165,6 +165,7 @@ mod tests {
                 filing: super::super::super::event::Filing::NONE,
                 reserve_again_at: again.map(Stamp::from_seconds),
                 scheduled_by: None,
+                renumbered_to: None,
             };
             record.push(Sequence::new(sequence), &event);
         }

@@ -13,7 +13,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, WriteTran
 use super::super::entry::Entry;
 use super::super::schedule::Due;
 use super::super::snapshot::{Builder, Changed, Snapshot, SnapshotHead};
-use super::super::words::Sequence;
+use super::super::words::{EventKind, Sequence};
 use super::error::{OpenError, StoreError};
 use super::history::fold;
 use super::idempotency::{EXPIRY_TABLE, IDEMPOTENCY_TABLE};
@@ -222,7 +222,8 @@ fn changes_since(txn: &ReadTransaction, since: Sequence) -> Result<Vec<Changed>,
     for row in txn.open_table(BATCHES_TABLE)?.range(since.next().value()..)? {
         let (key, value) = row?;
         let row = Row::decode(Sequence::new(key.value()), value.value())?;
-        for event in row.events.iter().filter(|event| event.sequence > since) {
+        let later = row.events.iter().filter(|event| event.sequence > since);
+        for event in later.filter(|event| event.event.kind != EventKind::Renumbering) {
             let record = read_record(&history, event.event.ordinal)?;
             changes.push((event.event.ordinal, *record.entry()));
         }

@@ -60,6 +60,7 @@ fn one_bad_line_refuses_its_chunk_with_the_reason() {
         (line(person(8), Withdrawal, -100, Channel::EService), LineReason::NotReserved),
         (line(person(3), Withdrawal, -601, Channel::EService), LineReason::OutOfOrder),
         (line(person(8), Reservation, 1, Channel::EService), LineReason::FutureMoment),
+        (line(person(8), EventKind::Renumbering, -9, Channel::PeselRegister), LineReason::KindNotImported),
         (line(person(8), Reservation, -START - 1, Channel::EService), LineReason::MomentOutOfRange),
         (line(person(8), Reservation, 1 << 32, Channel::EService), LineReason::MomentOutOfRange),
     ];

@@ -7,6 +7,7 @@ mod history;
 mod imports;
 mod model;
 
+mod renumbering;
 mod scale;
 mod schedule;
 mod tampering;
@@ -165,7 +166,7 @@ fn states_of<'a>(events: impl IntoIterator<Item = &'a StoredEvent>) -> BTreeMap<
             (EventKind::Withdrawal, State::Reserved { reserved_at }) => {
                 State::Withdrawn { reserved_at, withdrawn_at: moment }
             }
-            (EventKind::Withdrawal, _) => *state,
+            (EventKind::Withdrawal | EventKind::Renumbering, _) => *state,
         };
     }
     states

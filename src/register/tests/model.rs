@@ -28,7 +28,7 @@ impl Known {
                 (EventKind::Withdrawal, State::Reserved { reserved_at }) => {
                     State::Withdrawn { reserved_at, withdrawn_at: moment(*when) }
                 }
-                (EventKind::Withdrawal, _) => state,
+                (EventKind::Withdrawal | EventKind::Renumbering, _) => state,
             };
         }
         state
