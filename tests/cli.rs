@@ -168,6 +168,8 @@ fn every_command_documents_its_exit_status() {
         "entry",
         "key issue",
         "key list",
+        "snapshot export",
+        "snapshot inspect",
         "audit dump",
         "audit check",
     ] {

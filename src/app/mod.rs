@@ -15,4 +15,5 @@ pub mod instance;
 mod process;
 pub mod serve;
 mod signals;
+pub mod snapshot;
 mod sockets;

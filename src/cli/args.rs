@@ -66,6 +66,9 @@ pub(crate) enum Command {
     /// API keys of institutions.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// The reserved numbers as a file for exchange.
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
     /// Read the audit trail of a stopped gateway.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -331,6 +334,32 @@ fn network(text: &str) -> Result<Ipv4Net, String> {
     text.parse::<Ipv4Net>()
         .or_else(|_| text.parse::<std::net::Ipv4Addr>().map(Ipv4Net::from))
         .map_err(|_| "an IPv4 address or network such as 192.0.2.7 or 192.0.2.0/24".into())
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotCommand {
+    /// Write the reserved numbers of a stopped gateway to a file: portable roaring bytes, framed.
+    #[command(after_help = EXIT_PLAIN)]
+    Export {
+        /// The gateway's data directory.
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+        /// The new file, mode 0600.
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
+        /// Print what was written as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check such a file and say what it holds.
+    #[command(after_help = EXIT_PLAIN)]
+    Inspect {
+        /// The file.
+        file: PathBuf,
+        /// Print it as JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -60,6 +60,7 @@ fn dispatch(command: &Command) -> Result<Exit, CliError> {
         Command::Demo(args) => server::demo(args),
         Command::Serve(args) => server::serve(args),
         Command::Init(args) => server::init(args),
+        Command::Snapshot(command) => server::snapshot(command),
         Command::Audit(AuditCommand::Dump(args)) => server::audit_dump(args),
         Command::Audit(AuditCommand::Check(args)) => server::audit_check(args),
         Command::Verify(args) => {

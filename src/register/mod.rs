@@ -10,7 +10,8 @@
 //!
 //! In reading order: `words` (the vocabulary), `event` and `entry` (what
 //! happened, and the state that follows), [`law`], [`snapshot`], `current`,
-//! `schedule`, `store`, `reader`, `command`, [`bulk`].
+//! `schedule`, `store`, `reader`, `command`, [`bulk`],
+//! `exchange`.
 //!
 //! The room knows neither HTTP nor who asks. What follows by itself at a set
 //! second (art. 23d(3)) goes the same way as a command: the writer keeps the
@@ -39,6 +40,8 @@ mod command;
 
 pub mod bulk;
 
+mod exchange;
+
 use std::path::PathBuf;
 
 pub use bulk::bulk_load;
@@ -48,6 +51,7 @@ pub use command::{
 };
 pub use entry::{AsOf, Entry, State};
 pub use event::{ChainHash, Event, EventId, Filing, StoredEvent};
+pub use exchange::{ExchangeError, ExchangedSet};
 pub use law::{Change, Command, Refusal, Renumbering};
 pub use reader::{EntryHistory, Reader};
 pub use snapshot::Snapshot;
@@ -87,6 +91,15 @@ impl RegisterConfig {
 /// where.
 pub fn open(config: &RegisterConfig, clock: Clock) -> Result<(Reader, Commander, WriterThread), OpenError> {
     open_with(file_opener(config.path.clone(), config.cache_bytes), clock)
+}
+
+/// Reads the register without starting its writer: nothing falls due, nothing
+/// changes.
+///
+/// # Errors
+/// As [`open`].
+pub fn load(config: &RegisterConfig, clock: &Clock) -> Result<Snapshot, OpenError> {
+    Ok(Store::open(file_opener(config.path.clone(), config.cache_bytes), clock.now())?.snapshot)
 }
 
 fn open_with(opener: Opener, clock: Clock) -> Result<(Reader, Commander, WriterThread), OpenError> {
