@@ -1,9 +1,9 @@
 //! Moments and the clock; the only room that reads the system's time.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
 
 /// A moment (chwila): a whole second of UTC, counted from 1970-01-01T00:00:00Z.
 ///
@@ -142,7 +142,7 @@ pub struct Clock(Source);
 enum Source {
     System,
     /// Unix milliseconds, set by hand.
-    Manual(Arc<AtomicI64>),
+    Manual(watch::Receiver<i64>),
 }
 
 impl Clock {
@@ -155,8 +155,8 @@ impl Clock {
     /// A clock that stands still until its hand is moved; for tests.
     #[must_use]
     pub fn manual(start: Moment) -> (Self, ClockHand) {
-        let millis = Arc::new(AtomicI64::new(start.0 * 1000));
-        (Self(Source::Manual(Arc::clone(&millis))), ClockHand(millis))
+        let (hand, millis) = watch::channel(start.0 * 1000);
+        (Self(Source::Manual(millis)), ClockHand(hand))
     }
 
     /// The present whole second.
@@ -173,8 +173,19 @@ impl Clock {
                 Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
                 Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX),
             },
-            Source::Manual(millis) => millis.load(Ordering::Relaxed),
+            Source::Manual(millis) => *millis.borrow(),
         }
+    }
+
+    /// Waits until somebody moves the hand. Nobody says when the system's clock
+    /// is set, so that one has to be looked at from time to time.
+    pub async fn moved(&mut self) {
+        if let Source::Manual(millis) = &mut self.0
+            && millis.changed().await.is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
     }
 }
 
@@ -189,12 +200,12 @@ impl fmt::Debug for Clock {
 
 /// Turns a [`Clock::manual`].
 #[derive(Clone, Debug)]
-pub struct ClockHand(Arc<AtomicI64>);
+pub struct ClockHand(watch::Sender<i64>);
 
 impl ClockHand {
     /// Sets the clock to this moment, forwards or back.
     pub fn set(&self, moment: Moment) {
-        self.0.store(moment.0 * 1000, Ordering::Relaxed);
+        self.0.send_replace(moment.0 * 1000);
     }
 }
 

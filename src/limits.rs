@@ -50,10 +50,18 @@ pub const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 pub const REGISTER_COMMANDS_PENDING_MAX: usize = 8_192;
 /// Commands that the register's writer puts into one transaction.
 pub const REGISTER_COMMANDS_PER_COMMIT_MAX: usize = 2_048;
+/// Re-reservations that the register's writer puts into one transaction.
+pub const SCHEDULED_PER_COMMIT_MAX: usize = 10_000;
 /// Chunks of imports that wait for the register's writer or are in its hands;
-/// the sender of the next one waits. They may all share one transaction, which
-/// is what makes an import quick; each takes some 2 MiB while it is on its way.
+/// the sender of the next one waits. Each takes some 2 MiB while it is on its way.
 pub const IMPORT_CHUNKS_PENDING_MAX: usize = 32;
+/// Chunks that share one transaction: what is due by the clock and other
+/// people's commands wait no longer than this many take.
+pub const IMPORT_CHUNKS_PER_COMMIT_MAX: usize = 16;
+/// Per cent of the reserved numbers by which one import may shrink their set.
+pub const IMPORT_SHRINK_PERCENT_MAX: u64 = 1;
+/// Per cent by which one import may grow it, unless it was empty.
+pub const IMPORT_GROWTH_PERCENT_MAX: u64 = 20;
 /// Seconds for which the answer to an `Idempotency-Key` is remembered.
 pub const IDEMPOTENCY_SECONDS: u32 = 24 * 60 * 60;
 /// Remembered keys that one transaction forgets: more than it can remember, so
@@ -87,6 +95,7 @@ const _: () = {
     assert!(REGISTER_COMMANDS_PER_COMMIT_MAX <= REGISTER_COMMANDS_PENDING_MAX);
     assert!(ACCESS_COMMANDS_PER_COMMIT_MAX <= ACCESS_COMMANDS_PENDING_MAX);
     assert!(IMPORT_CHUNKS_PENDING_MAX <= REGISTER_COMMANDS_PER_COMMIT_MAX);
+    assert!(IMPORT_CHUNKS_PER_COMMIT_MAX <= IMPORT_CHUNKS_PENDING_MAX);
     // The register's rows count the bytes of a name in one byte.
     assert!(NAME_BYTES_MAX <= u8::MAX as usize);
     // ... and the registrants of a row in two.

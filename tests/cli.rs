@@ -163,8 +163,13 @@ fn every_command_documents_its_exit_status() {
         "verify",
         "bulk",
         "import",
+        "reserve",
+        "withdraw",
+        "entry",
         "key issue",
         "key list",
+        "snapshot export",
+        "snapshot inspect",
         "audit dump",
         "audit check",
     ] {
@@ -296,6 +301,19 @@ fn import_reports_what_was_refused() {
     let (_, path, _, body) = shell.gateway.request(0);
     assert_eq!((path.as_str(), body), ("/admin/v1/import", lines.clone()));
 
+    shell.gateway.reply(
+        200,
+        "{\"chunk\":0,\"lines\":1,\"accepted\":1}\n\
+         {\"chunk\":1,\"lines\":2,\"accepted\":0,\"errors\":[{\"line\":2,\"error\":\"not-reserved\"}]}\n",
+    );
+    let options = ["import", "-", "--allow-mass-change", "--rejected", "rejected.csv"];
+    let output = fed(&mut shell.administer(&options), &format!("\n{lines}"));
+    assert_eq!(output.status.code(), Some(1), "{}", err(&output));
+    let rejected = std::fs::read_to_string(shell.path("rejected.csv")).expect("written");
+    assert_eq!(rejected, "line,code\n3,chunk-refused\n4,not-reserved\n");
+    let (_, path, _, _) = shell.gateway.request(1);
+    assert_eq!(path, "/admin/v1/import?allow_mass_change=true");
+
     shell.gateway.reply(200, "{\"chunk\":0,\"lines\":3,\"accepted\":3}\n");
     assert_eq!(fed(&mut shell.administer(&["import", "-"]), &lines).status.code(), Some(0));
     for (status, reply) in [
@@ -308,6 +326,91 @@ fn import_reports_what_was_refused() {
         assert_eq!(output.status.code(), Some(2));
         assert!(!err(&output).contains(NUMBER));
     }
+}
+
+const EVENT: &str = r#"{"event_id":"01936f5e-7c1a-8e6b-8f00-0123456789ab","sequence":12,"pesel":"44051401359","kind":"withdrawal","moment":"2026-11-21T21:51:42Z","channel":"e-service","registrant":"mObywatel","reserve_again_at":"2026-11-21T23:00:00Z"}"#;
+
+#[test]
+fn a_withdrawal_for_a_time_says_when_it_ends() {
+    let shell = Shell::new();
+    let withdraw = |more: &[&str]| {
+        let fixed = ["withdraw", "-", "--channel", "e-service", "--registrant", "mObywatel"];
+        let until = ["--until", "2026-11-22T00:00:00+01:00"];
+        fed(&mut shell.administer(&[&fixed[..], &until[..], more].concat()), NUMBER)
+    };
+    shell.gateway.reply(201, EVENT);
+    let output = withdraw(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert_eq!(
+        out(&output),
+        "Cofnięto zastrzeżenie numeru PESEL: 2026-11-21 22:51:42 (+01:00). Ponowne zastrzeżenie nastąpi samo: \
+         2026-11-22 00:00:00 (+01:00). Zdarzenie 12 (01936f5e-7c1a-8e6b-8f00-0123456789ab).\n"
+    );
+    let (method, path, _, body) = shell.gateway.request(0);
+    assert_eq!((method.as_str(), path.as_str()), ("POST", "/admin/v1/withdrawals"));
+    let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    let expected = serde_json::json!({
+        "pesel": NUMBER, "channel": "e-service", "registrant": "mObywatel", "reserve_again_at": "2026-11-21T23:00:00Z",
+    });
+    assert_eq!(body, expected);
+    shell.gateway.reply(201, EVENT);
+    let output = withdraw(&["--json"]);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&out(&output)).expect("JSON")["sequence"], 12);
+}
+
+#[test]
+fn a_refusal_is_polish_for_people_and_a_code_for_programs() {
+    let shell = Shell::new();
+    let problem = r#"{"code":"filing-too-soon","detail":"wait","allowed_from":"2026-07-01T10:00:00Z"}"#;
+    let reserve = |more: &[&str]| {
+        let fixed = ["reserve", NUMBER, "--registrant", "Gmina Wąchock"];
+        shell.gateway.reply(409, problem);
+        shell.administer(&[&fixed[..], more].concat()).output().expect("an end")
+    };
+    let output = reserve(&[]);
+    assert_eq!((output.status.code(), out(&output).as_str()), (Some(1), ""));
+    assert_eq!(
+        err(&output),
+        "Od cofnięcia zastrzeżenia nie minęło jeszcze 30 minut. Numer PESEL można zastrzec od \
+         2026-07-01 12:00:00 (+02:00).\n"
+    );
+    assert_eq!(
+        err(&reserve(&["--lang", "en"])),
+        "filing-too-soon: wait; allowed from 2026-07-01T10:00:00Z\n"
+    );
+    let told: serde_json::Value = serde_json::from_str(&out(&reserve(&["--json"]))).expect("JSON");
+    assert_eq!(
+        (&told["error"], &told["allowed_from"]),
+        (&"filing-too-soon".into(), &"2026-07-01T10:00:00Z".into())
+    );
+    let output = shell.administer(&["reserve", "44051401358", "--registrant", "x"]).output().expect("an end");
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        err(&output),
+        "peselgate: To nie jest prawidłowy numer PESEL: nie zgadza się cyfra kontrolna.\n"
+    );
+    shell.gateway.reply(503, r#"{"code":"register-unavailable","detail":"disk"}"#);
+    let output = fed(&mut shell.administer(&["reserve", "-", "--registrant", "x"]), NUMBER);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn an_entry_is_shown_with_its_history() {
+    let shell = Shell::new();
+    let entry = format!(
+        r#"{{"pesel":"{NUMBER}","reserved":true,"reserved_at":"2026-11-21T23:00:00Z","withdrawn_at":null,"reserve_again_at":null,"events":[{EVENT},{{"event_id":"x","sequence":13,"pesel":"{NUMBER}","kind":"reservation","moment":"2026-11-21T23:00:00Z","channel":"e-service","registrant":"mObywatel","scheduled":true,"withdrawal_sequence":12}}]}}"#
+    );
+    shell.gateway.reply(200, &entry);
+    let output = fed(&mut shell.administer(&["entry", "-"]), NUMBER);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert_eq!(
+        out(&output),
+        "Numer PESEL jest zastrzeżony od 2026-11-22 00:00:00 (+01:00)\n\
+         2026-11-21 22:51:42 (+01:00)  cofnięcie zastrzeżenia  usługa elektroniczna, mObywatel \
+         [czasowo, do 2026-11-22 00:00:00 (+01:00)]\n\
+         2026-11-22 00:00:00 (+01:00)  zastrzeżenie  usługa elektroniczna, mObywatel \
+         [samo, po czasowym cofnięciu]\n"
+    );
 }
 
 const RECORD: &str = r#"{"id":"abcdefghij","environment":"test","institution":{"name":"Bank Żółty"},"system":"loans","addresses":["192.0.2.7/32"],"limits":{"per_second":1,"burst":2,"per_day":3},"created_at":"2026-11-21T21:51:42Z"}"#;

@@ -230,7 +230,7 @@ fn blueprint(data: &DataDir, options: &DemoOptions) -> Result<Blueprint, Instanc
         ops_listen: vec![options.ops_listen],
         durability: Durability::Flush,
         segment_bytes: 16 * 1024 * 1024,
-        start_check_bytes: 1024 * 1024 * 1024,
+        start_check_bytes: 256 * 1024 * 1024,
         register_cache_bytes: 32 * 1024 * 1024,
         default_limits: KeyLimits::new(200, 1_000, 1_000_000)
             .map_err(|error| InstanceError::new("demo", error))?,

@@ -256,26 +256,19 @@ struct Parts {
 impl Parts {
     fn open(blueprint: &Blueprint, data: &DataDir, clock: &Clock) -> Result<Self, InstanceError> {
         let started = std::time::Instant::now();
-        let (trail, trail_thread, recovered) = crate::audit::open(
-            blueprint.trail(data.trail()),
-            clock.clone(),
-            env!("CARGO_PKG_VERSION"),
-            blueprint.environment,
-        )
-        .map_err(|error| InstanceError::new("audit trail", error))?;
-        if let Some((torn, kept)) = &recovered.torn {
-            tracing::warn!(?torn, ?kept, "a torn tail of the trail was set aside");
-        }
-        let (directory, access, access_thread) = crate::access::open(
-            &data.access(),
-            blueprint.environment,
-            clock.clone(),
-            blueprint.default_limits,
-        )
-        .map_err(|error| InstanceError::new("access store", error))?;
-        let (register, commander, register_thread) =
-            crate::register::open(&blueprint.register(data.register()), clock.clone())
-                .map_err(|error| InstanceError::new("register", error))?;
+        // Verifying the trail and building the set take about as long as each
+        // other, so they are done side by side.
+        let (register, rest) = std::thread::scope(|scope| {
+            let register = scope.spawn(|| {
+                crate::register::open(&blueprint.register(data.register()), clock.clone())
+                    .map_err(|error| InstanceError::new("register", error))
+            });
+            let rest = Self::open_trail_and_access(blueprint, data, clock);
+            (register.join(), rest)
+        });
+        let register = register.map_err(|_| InstanceError::new("register", "its opening panicked"));
+        let (register, commander, register_thread) = register??;
+        let ((trail, trail_thread), (directory, access, access_thread)) = rest?;
         let snapshot = register.snapshot();
         tracing::info!(
             reserved = snapshot.reserved_count(),
@@ -295,6 +288,32 @@ impl Parts {
             trail,
             trail_thread,
         })
+    }
+
+    #[expect(clippy::type_complexity, reason = "two pairs on their way into the struct")]
+    fn open_trail_and_access(
+        blueprint: &Blueprint,
+        data: &DataDir,
+        clock: &Clock,
+    ) -> Result<((Trail, TrailThread), (DirectoryReader, AccessWriter, AccessThread)), InstanceError> {
+        let (trail, trail_thread, recovered) = crate::audit::open(
+            blueprint.trail(data.trail()),
+            clock.clone(),
+            env!("CARGO_PKG_VERSION"),
+            blueprint.environment,
+        )
+        .map_err(|error| InstanceError::new("audit trail", error))?;
+        if let Some((torn, kept)) = &recovered.torn {
+            tracing::warn!(?torn, ?kept, "a torn tail of the trail was set aside");
+        }
+        let access = crate::access::open(
+            &data.access(),
+            blueprint.environment,
+            clock.clone(),
+            blueprint.default_limits,
+        )
+        .map_err(|error| InstanceError::new("access store", error))?;
+        Ok(((trail, trail_thread), access))
     }
 
     /// Stops the writers; the trail's last record is written last.

@@ -16,4 +16,5 @@ mod notify;
 mod process;
 pub mod serve;
 mod signals;
+pub mod snapshot;
 mod sockets;

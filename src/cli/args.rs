@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use ipnet::Ipv4Net;
 
+use super::change_args::{ChangeArgs, EXIT_CHANGE, EXIT_ENTRY, EntryArgs, WithdrawArgs};
 use crate::environment::Environment;
 
 const EXIT_PLAIN: &str = "Exit status: 0 done, 2 not done.";
@@ -50,12 +51,24 @@ pub(crate) enum Command {
     /// Check a whole CSV file by streaming.
     #[command(after_help = EXIT_BULK)]
     Bulk(BulkArgs),
+    /// Reserve a number (zastrzeżenie), as an official or a channel.
+    #[command(after_help = EXIT_CHANGE)]
+    Reserve(ChangeArgs),
+    /// Withdraw a reservation (cofnięcie zastrzeżenia), for ever or for a time.
+    #[command(after_help = EXIT_CHANGE)]
+    Withdraw(WithdrawArgs),
+    /// Show a number's entry with its whole history.
+    #[command(after_help = EXIT_ENTRY)]
+    Entry(EntryArgs),
     /// Load register events from NDJSON.
     #[command(after_help = EXIT_IMPORT)]
     Import(ImportArgs),
     /// API keys of institutions.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// The reserved numbers as a file for exchange.
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
     /// Read the audit trail of a stopped gateway.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -226,6 +239,12 @@ pub(crate) struct ImportArgs {
     /// The NDJSON file, or `-` for standard input.
     #[arg(value_name = "FILE.ndjson|-")]
     pub(crate) file: PathBuf,
+    /// Let it shrink or grow the register by more than one import may (1 % and 20 %).
+    #[arg(long)]
+    pub(crate) allow_mass_change: bool,
+    /// Write the lines that were not taken to this file, as `line,code`, without the numbers.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rejected: Option<PathBuf>,
     /// Print the summary as JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -315,6 +334,32 @@ fn network(text: &str) -> Result<Ipv4Net, String> {
     text.parse::<Ipv4Net>()
         .or_else(|_| text.parse::<std::net::Ipv4Addr>().map(Ipv4Net::from))
         .map_err(|_| "an IPv4 address or network such as 192.0.2.7 or 192.0.2.0/24".into())
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotCommand {
+    /// Write the reserved numbers of a stopped gateway to a file: portable roaring bytes, framed.
+    #[command(after_help = EXIT_PLAIN)]
+    Export {
+        /// The gateway's data directory.
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+        /// The new file, mode 0600.
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
+        /// Print what was written as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check such a file and say what it holds.
+    #[command(after_help = EXIT_PLAIN)]
+    Inspect {
+        /// The file.
+        file: PathBuf,
+        /// Print it as JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

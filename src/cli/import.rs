@@ -1,5 +1,6 @@
 //! `import`: register events, streamed to the admin plane.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -15,6 +16,12 @@ use super::console;
 use super::error::{CliError, Exit};
 use super::lines::{LineTooLong, Lines};
 use super::progress::{Progress, rate};
+use super::rejected::{Blanks, RejectedFile};
+
+const PATH: &str = "/admin/v1/import";
+const PATH_MASS_CHANGE: &str = "/admin/v1/import?allow_mass_change=true";
+/// Refused lines of one chunk that are named on standard error.
+const NOTES_MAX: usize = 100;
 
 /// Bytes of a block of the file.
 const BLOCK_BYTES: usize = 256 * 1024;
@@ -59,11 +66,15 @@ struct Summary {
 pub(super) async fn run(args: &ImportArgs, client: &Client) -> Result<Exit, CliError> {
     let (mut blocks, bytes) = read(&args.file)?;
     let mut progress = Progress::new(bytes, 0);
-    let mut summary = Summary::default();
+    let rejected = args.rejected.as_deref().map(RejectedFile::create).transpose()?;
+    let mut taken = Taken { rejected, ..Taken::default() };
     let mut connection = client.connect().await?;
-    let mut upload = client.upload(&mut connection, "/admin/v1/import").await?;
-    let sent = exchange(&mut upload, &mut blocks, &mut summary, &mut progress).await;
+    let mut upload =
+        client.upload(&mut connection, if args.allow_mass_change { PATH_MASS_CHANGE } else { PATH }).await?;
+    let sent = exchange(&mut upload, &mut blocks, &mut taken, &mut progress).await;
     progress.clear();
+    let Taken { mut summary, rejected, .. } = taken;
+    rejected.map_or(Ok(()), RejectedFile::finish)?;
     summary.seconds = progress.elapsed().as_secs_f64();
     report(args, &summary, &progress)?;
     let lines = sent.map_err(|error| {
@@ -81,10 +92,10 @@ pub(super) async fn run(args: &ImportArgs, client: &Client) -> Result<Exit, CliE
 async fn exchange(
     upload: &mut Upload,
     blocks: &mut mpsc::Receiver<io::Result<Bytes>>,
-    summary: &mut Summary,
+    taken: &mut Taken,
     progress: &mut Progress,
 ) -> Result<u64, CliError> {
-    let (mut counter, mut bytes) = (LineCounter::default(), 0);
+    let mut bytes = 0;
     let mut answers = Lines::new(ANSWER_LINE_BYTES_MAX);
     loop {
         let (lines, mut answer) = upload.split();
@@ -95,7 +106,7 @@ async fn exchange(
             let block = blocks.recv().await.transpose()?;
             let is_finished = block.is_none();
             if let Some(block) = block {
-                counter.count(&block);
+                taken.counter.count(&block);
                 bytes += block.len() as u64;
                 permit.send(block);
             }
@@ -110,13 +121,13 @@ async fn exchange(
             },
             frame = answer.next() => match frame? {
                 Some(frame) => {
-                    answers.feed(&frame, |line| summary.take(line))?;
-                    progress.show(bytes, summary.lines);
+                    answers.feed(&frame, |line| taken.take(line))?;
+                    progress.show(bytes, taken.summary.lines);
                 }
                 None if upload.lines().is_some() => {
                     return Err(ClientError::Unexpected("it ended before the file did".into()).into());
                 }
-                None => return Ok(counter.total()),
+                None => return Ok(taken.counter.total()),
             },
             () = tokio::time::sleep(SILENCE_MAX), if is_sent => {
                 return Err(ClientError::Timeout("answer").into());
@@ -125,7 +136,15 @@ async fn exchange(
     }
 }
 
-impl Summary {
+/// What was sent and what became of it.
+#[derive(Default)]
+struct Taken {
+    summary: Summary,
+    rejected: Option<RejectedFile>,
+    counter: LineCounter,
+}
+
+impl Taken {
     fn take(&mut self, line: &[u8]) -> Result<(), CliError> {
         let answer: ChunkAnswer =
             serde_json::from_slice(line).map_err(|error| ClientError::Unexpected(error.to_string()))?;
@@ -133,18 +152,31 @@ impl Summary {
             let code = answer.error.unwrap_or_else(|| "no chunk in it".into());
             return Err(CliError::Input(format!("{code}: {}", answer.detail.unwrap_or_default())));
         };
-        self.chunks += 1;
-        self.lines += answer.lines;
-        self.accepted += answer.accepted;
-        self.already_there += answer.already_there;
-        if !answer.errors.is_empty() || answer.error.is_some() {
-            self.chunks_refused += 1;
+        let summary = &mut self.summary;
+        let first_line = summary.lines;
+        summary.chunks += 1;
+        summary.lines += answer.lines;
+        summary.accepted += answer.accepted;
+        summary.already_there += answer.already_there;
+        let is_refused = !answer.errors.is_empty() || answer.error.is_some();
+        if is_refused {
+            summary.chunks_refused += 1;
             let why = answer.error.map_or_else(String::new, |error| format!(": {error}"));
             console::note(&format!("chunk {chunk} refused, {} lines{why}", answer.lines));
         }
-        for error in answer.errors {
-            let reason = error.reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+        for error in answer.errors.iter().take(NOTES_MAX) {
+            let reason = error.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
             console::note(&format!("line {}: {}{reason}", error.line, error.error));
+        }
+        if answer.errors.len() > NOTES_MAX {
+            console::note(&format!("... and {} more lines", answer.errors.len() - NOTES_MAX));
+        }
+        if let Some(rejected) = &mut self.rejected
+            && is_refused
+        {
+            let codes: BTreeMap<u64, String> =
+                answer.errors.into_iter().map(|error| (error.line, error.error)).collect();
+            rejected.chunk(first_line, answer.lines, &codes, &self.counter.blanks)?;
         }
         Ok(())
     }
@@ -202,6 +234,7 @@ fn read(path: &Path) -> Result<(mpsc::Receiver<io::Result<Bytes>>, Option<u64>),
 struct LineCounter {
     lines: u64,
     has_content: bool,
+    blanks: Blanks,
 }
 
 impl LineCounter {
@@ -210,7 +243,11 @@ impl LineCounter {
         for at in memchr::memchr_iter(b'\n', block).chain([block.len()]) {
             self.has_content |= !block[from..at].trim_ascii().is_empty();
             if at < block.len() {
-                self.lines += u64::from(std::mem::take(&mut self.has_content));
+                if std::mem::take(&mut self.has_content) {
+                    self.lines += 1;
+                } else {
+                    self.blanks.push(self.lines);
+                }
             }
             from = at + 1;
         }
@@ -238,19 +275,20 @@ mod tests {
 
     #[test]
     fn answers_are_summed_up() {
-        let mut summary = Summary::default();
-        summary
+        let mut taken = Taken::default();
+        taken
             .take(br#"{"chunk":0,"lines":10000,"accepted":9990,"already_there":10,"sequence":9}"#)
             .expect("read");
-        summary
+        taken
             .take(br#"{"chunk":1,"lines":3,"accepted":0,"errors":[{"line":10002,"error":"not-reserved"}]}"#)
             .expect("read");
+        let summary = &taken.summary;
         assert_eq!(
             (summary.lines, summary.accepted, summary.chunks, summary.chunks_refused),
             (10_003, 9_990, 2, 1)
         );
-        let end = summary.take(br#"{"error":"register-unavailable","detail":"disk"}"#).expect_err("the end");
+        let end = taken.take(br#"{"error":"register-unavailable","detail":"disk"}"#).expect_err("the end");
         assert_eq!(end.to_string(), "register-unavailable: disk");
-        assert!(summary.take(b"{").is_err());
+        assert!(taken.take(b"{").is_err());
     }
 }

@@ -2,11 +2,14 @@
 //! gateway like anybody else.
 //!
 //! Secrets come from files, standard input or the environment, never from
-//! arguments; a PESEL may be an argument of `verify` alone. Neither reaches an
+//! arguments; a PESEL may be an argument of `verify`, `reserve`, `withdraw` and
+//! `entry`. Neither reaches an
 //! error text: what clap would repeat of a command line is redacted.
 
 mod args;
 mod bulk;
+mod change;
+mod change_args;
 mod client;
 mod console;
 mod credential;
@@ -17,11 +20,13 @@ mod key;
 mod lines;
 mod progress;
 mod refusal;
+mod rejected;
 mod server;
 #[cfg(test)]
 mod testing;
 mod tls;
 mod verify;
+mod words;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -31,6 +36,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 
 use args::{AdminArgs, AuditCommand, Cli, Command, GatewayArgs, KeyCommand};
+use change_args::WithdrawArgs;
 use client::Client;
 use credential::{ADMIN_TOKEN, Bearer, KEY};
 use error::{CliError, Exit};
@@ -54,6 +60,7 @@ fn dispatch(command: &Command) -> Result<Exit, CliError> {
         Command::Demo(args) => server::demo(args),
         Command::Serve(args) => server::serve(args),
         Command::Init(args) => server::init(args),
+        Command::Snapshot(command) => server::snapshot(command),
         Command::Audit(AuditCommand::Dump(args)) => server::audit_dump(args),
         Command::Audit(AuditCommand::Check(args)) => server::audit_check(args),
         Command::Verify(args) => {
@@ -70,6 +77,22 @@ fn dispatch(command: &Command) -> Result<Exit, CliError> {
             one_standard_input(args.file == Path::new("-"), args.admin.admin_token_file.as_deref())?;
             let client = admin(&args.admin)?;
             block_on(import::run(args, &client))
+        }
+        Command::Reserve(args) => {
+            one_standard_input(args.pesel.0 == "-", args.admin.admin_token_file.as_deref())?;
+            let client = admin(&args.admin)?;
+            block_on(change::reserve(args, &client))
+        }
+        Command::Withdraw(args) => {
+            let WithdrawArgs { change, .. } = args;
+            one_standard_input(change.pesel.0 == "-", change.admin.admin_token_file.as_deref())?;
+            let client = admin(&change.admin)?;
+            block_on(change::withdraw(args, &client))
+        }
+        Command::Entry(args) => {
+            one_standard_input(args.pesel.0 == "-", args.admin.admin_token_file.as_deref())?;
+            let client = admin(&args.admin)?;
+            block_on(change::entry(args, &client))
         }
         Command::Key(command) => {
             let client = admin(match command {

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::endpoint::{Endpoint, NotAnEndpoint};
 use super::tls;
+use crate::clock::Moment;
 
 /// Bytes of a refusal.
 const PROBLEM_BYTES_MAX: usize = 64 * 1024;
@@ -44,6 +45,8 @@ pub(crate) struct Refusal {
     pub(crate) code: String,
     pub(crate) detail: String,
     pub(crate) request_id: Option<String>,
+    /// From when the same would be allowed, where waiting helps.
+    pub(crate) allowed_from: Option<Moment>,
     /// When to come again.
     pub(crate) retry_after: Option<Duration>,
     /// Whether the gateway, not the request, is at fault.
@@ -97,6 +100,20 @@ impl fmt::Display for ClientError {
 
 impl std::error::Error for ClientError {}
 
+impl Refusal {
+    #[cfg(test)]
+    pub(crate) fn of_test(code: &str, allowed_from: Option<Moment>) -> Self {
+        Self {
+            code: code.to_owned(),
+            detail: "detail".to_owned(),
+            request_id: None,
+            allowed_from,
+            retry_after: None,
+            passing: false,
+        }
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.code, self.detail)?;
@@ -115,6 +132,7 @@ pub(crate) async fn accepted(response: Response<Incoming>) -> Result<Response<In
         title: Option<String>,
         detail: Option<String>,
         request_id: Option<String>,
+        allowed_from: Option<Moment>,
     }
     let status = response.status();
     if status.is_success() {
@@ -123,9 +141,11 @@ pub(crate) async fn accepted(response: Response<Incoming>) -> Result<Response<In
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     let body = Limited::new(response.into_body(), PROBLEM_BYTES_MAX).collect().await;
     let problem = body.ok().and_then(|body| serde_json::from_slice::<Problem>(&body.to_bytes()).ok());
-    let (code, detail, request_id) = match problem {
-        Some(problem) => (problem.code, problem.detail.or(problem.title), problem.request_id),
-        None => (None, None, None),
+    let (code, detail, request_id, allowed_from) = match problem {
+        Some(problem) => {
+            (problem.code, problem.detail.or(problem.title), problem.request_id, problem.allowed_from)
+        }
+        None => (None, None, None, None),
     };
     let code = code.unwrap_or_else(|| status.as_str().to_owned());
     Err(ClientError::Refused(Refusal {
@@ -134,6 +154,7 @@ pub(crate) async fn accepted(response: Response<Incoming>) -> Result<Response<In
         detail: detail.unwrap_or_else(|| status.canonical_reason().unwrap_or("no detail").to_owned()),
         code,
         request_id,
+        allowed_from,
         retry_after: retry_after.map(Duration::from_secs),
     }))
 }

@@ -1,7 +1,7 @@
 //! The seam to the composition root: the commands that are a gateway or read its
 //! files, rather than ask one.
 
-use super::args::{AuditCheckArgs, AuditDumpArgs, DemoArgs, InitArgs, ServeArgs};
+use super::args::{AuditCheckArgs, AuditDumpArgs, DemoArgs, InitArgs, ServeArgs, SnapshotCommand};
 use super::console;
 use super::error::{CliError, Exit};
 use crate::app::audit::Verdict;
@@ -45,6 +45,16 @@ pub(super) fn init(args: &InitArgs) -> Result<Exit, CliError> {
         args.environment,
         token_file.display()
     ))?;
+    Ok(Exit::Done)
+}
+
+pub(super) fn snapshot(command: &SnapshotCommand) -> Result<Exit, CliError> {
+    console::say(&match command {
+        SnapshotCommand::Export { data_dir, output, json } => {
+            crate::app::snapshot::export(data_dir, output, *json)?
+        }
+        SnapshotCommand::Inspect { file, json } => crate::app::snapshot::inspect(file, *json)?,
+    })?;
     Ok(Exit::Done)
 }
 

@@ -156,7 +156,7 @@ async fn answer(
     let agent = head.headers.get("user-agent").and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     seen.requests.lock().expect("requests").push((
         head.method.to_string(),
-        head.uri.path().to_owned(),
+        head.uri.to_string(),
         agent.to_owned(),
         String::from_utf8_lossy(&body).into_owned(),
     ));

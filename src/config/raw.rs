@@ -187,7 +187,7 @@ impl Default for RawAudit {
         Self {
             durability: "flush".into(),
             segment_bytes: 16 * 1024 * 1024,
-            start_check_bytes: 1024 * 1024 * 1024,
+            start_check_bytes: 256 * 1024 * 1024,
         }
     }
 }

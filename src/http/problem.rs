@@ -62,6 +62,8 @@ codes! {
     MethodNotAllowed = "method-not-allowed", 405, "Method not allowed";
     /// Head or body came too slowly.
     RequestTimeout = "request-timeout", 408, "The request came too slowly";
+    /// An import that would change more of the register than one import may.
+    MassChange = "mass-change", 409, "The import would change too much of the register";
     /// The same idempotency key with another request.
     IdempotencyMismatch = "idempotency-mismatch", 409, "The idempotency key was used for another request";
     /// Reserving what is reserved.

@@ -88,6 +88,8 @@ pub fn bulk_load(
             registrant: registrant.clone(),
             filing: Filing::NONE,
             reserve_again_at: None,
+            scheduled_by: None,
+            renumbered_to: None,
         });
         if part.len() == Bulk::EVENTS_PER_COMMIT {
             bulk.append(&part)?;

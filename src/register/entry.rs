@@ -107,6 +107,10 @@ impl Entry {
 
     /// The entry after one more event.
     pub(super) fn apply(&mut self, kind: EventKind, at: Stamp, reserve_again_at: Option<Stamp>) {
+        // Art. 23d(6): neither number takes anything over from the other.
+        if kind == EventKind::Renumbering {
+            return;
+        }
         self.last_event_at = Some(at);
         match (kind, self.phase) {
             // Ex officio on a reserved number: state and first moment stay.
@@ -120,10 +124,11 @@ impl Entry {
                 self.phase = Phase::Withdrawn { reserved_at, withdrawn_at: at };
             }
             // A temporary withdrawal made a lasting one: only the schedule goes.
-            (EventKind::Withdrawal, Phase::Withdrawn { .. } | Phase::Absent) => {}
+            (EventKind::Withdrawal, Phase::Withdrawn { .. } | Phase::Absent)
+            | (EventKind::Renumbering, _) => {}
         }
         self.re_reservation_at = match kind {
-            EventKind::Reservation => None,
+            EventKind::Reservation | EventKind::Renumbering => None,
             EventKind::Withdrawal => reserve_again_at,
         };
     }

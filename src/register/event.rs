@@ -19,6 +19,11 @@ pub struct Event {
     pub(super) filing: Filing,
     /// Only with a withdrawal.
     pub(super) reserve_again_at: Option<Stamp>,
+    /// Only with a reservation that the clock carried out: the temporary
+    /// withdrawal that it ends. What makes it count once.
+    pub(super) scheduled_by: Option<Sequence>,
+    /// Only with a renumbering: the number that the person has from then on.
+    pub(super) renumbered_to: Option<Ordinal>,
 }
 
 /// What an office writes down about a filing, beside the change itself.
@@ -75,6 +80,20 @@ impl Event {
     #[must_use]
     pub fn reserve_again_at(&self) -> Option<Moment> {
         self.reserve_again_at.map(Stamp::moment)
+    }
+
+    /// The temporary withdrawal whose end this reservation is, carried out by
+    /// the clock (art. 23d(3)); none for a change that somebody made.
+    #[must_use]
+    pub const fn scheduled_by(&self) -> Option<Sequence> {
+        self.scheduled_by
+    }
+
+    /// The number that the person has instead; only of a renumbering
+    /// (art. 23d(6)).
+    #[must_use]
+    pub const fn renumbered_to(&self) -> Option<Ordinal> {
+        self.renumbered_to
     }
 }
 
@@ -183,8 +202,9 @@ impl fmt::Debug for ChainHash {
     }
 }
 
-/// The bytes that are hashed: every field at a fixed width, the one text last
-/// with its length before it, so that two events never share their bytes.
+/// The bytes that are hashed: every field at a fixed width, the one text with its
+/// length before it, and behind it what few events have, so that two events never
+/// share their bytes.
 fn encode_canonical(sequence: Sequence, event: &Event, out: &mut Vec<u8>) {
     out.extend_from_slice(&sequence.value().to_le_bytes());
     out.extend_from_slice(&event.ordinal.value().to_le_bytes());
@@ -197,6 +217,12 @@ fn encode_canonical(sequence: Sequence, event: &Event, out: &mut Vec<u8>) {
     let registrant = event.registrant.as_str().as_bytes();
     out.extend_from_slice(&(registrant.len() as u16).to_le_bytes());
     out.extend_from_slice(registrant);
+    if let Some(withdrawal) = event.scheduled_by {
+        out.extend_from_slice(&withdrawal.value().to_le_bytes());
+    }
+    if let Some(new) = event.renumbered_to {
+        out.extend_from_slice(&new.value().to_le_bytes());
+    }
 }
 
 impl Filing {
@@ -253,8 +279,10 @@ mod tests {
             registrant: Registrant::new("Gmina A").expect("a name"),
             filing: Filing::NONE,
             reserve_again_at: None,
+            scheduled_by: None,
+            renumbered_to: None,
         };
-        let mut others = vec![event.clone(); 8];
+        let mut others = vec![event.clone(); 10];
         others[1].ordinal = Ordinal::new(8).expect("in range");
         others[2].at = Stamp::from_seconds(1_001);
         others[3].kind = EventKind::Reservation;
@@ -262,6 +290,8 @@ mod tests {
         others[5].registrant = Registrant::new("Gmina B").expect("a name");
         others[6].filing.majority_by_marriage = true;
         others[7].reserve_again_at = Some(Stamp::from_seconds(0));
+        others[8].scheduled_by = Some(Sequence::ZERO);
+        others[9].renumbered_to = Ordinal::new(0);
         let mut scratch = Vec::new();
         let mut hashes: Vec<_> = others
             .iter()
@@ -271,6 +301,6 @@ mod tests {
         hashes.push(ChainHash(hashes[0]).follow(Sequence::new(1), &event, &mut scratch).0);
         hashes.sort_unstable();
         hashes.dedup();
-        assert_eq!(hashes.len(), 10);
+        assert_eq!(hashes.len(), 12);
     }
 }

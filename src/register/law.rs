@@ -22,7 +22,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
 use super::entry::{Entry, Phase};
-use super::event::{Event, Filing};
+use super::event::{Event, Filing, StoredEvent};
 use super::words::{Applicant, Channel, DocumentSeen, EventKind, Obstacle, Registrant, Stamp};
 use crate::clock::Moment;
 use crate::pesel::Ordinal;
@@ -114,6 +114,10 @@ pub enum Refusal {
     },
     /// Only adults reserve (art. 23a).
     NotOfAge,
+    /// A renumbering that is to happen.
+    FutureMoment,
+    /// A renumbering of a number to itself.
+    SameNumber,
 }
 
 impl Refusal {
@@ -131,6 +135,8 @@ impl Refusal {
             Self::TemporaryWithdrawalByEServiceOnly => "temporary-withdrawal-by-e-service-only",
             Self::ReReservationTooSoon { .. } => "re-reservation-too-soon",
             Self::NotOfAge => "not-of-age",
+            Self::FutureMoment => "future-moment",
+            Self::SameNumber => "same-number",
         }
     }
 
@@ -159,6 +165,8 @@ impl fmt::Display for Refusal {
             Self::TemporaryWithdrawalByEServiceOnly => "a temporary withdrawal is made in the e-service",
             Self::ReReservationTooSoon { .. } => "a re-reservation lies at least 30 minutes ahead",
             Self::NotOfAge => "only an adult's number can be reserved",
+            Self::FutureMoment => "the number has not changed yet",
+            Self::SameNumber => "the new number is the old one",
         })
     }
 }
@@ -195,6 +203,72 @@ pub fn decide(entry: &Entry, command: &Command, now: Stamp) -> Result<Event, Ref
         registrant: command.registrant.clone(),
         filing: filing(command, applicant),
         reserve_again_at,
+        scheduled_by: None,
+        renumbered_to: None,
+    })
+}
+
+/// Decides what follows when a temporary withdrawal ends: the reservation that
+/// the person chose with it (art. 23d(3)), at the chosen second however late it
+/// is carried out, through the withdrawal's channel and by its registrant.
+///
+/// It is no filing: neither the pause of art. 23d(5) nor the age is looked at
+/// again. `None` when the entry's last word is not a temporary withdrawal any
+/// more, so that no withdrawal is ended twice.
+pub(super) fn reserve_again(entry: &Entry, withdrawal: &StoredEvent) -> Option<Event> {
+    let at = entry.re_reservation_at()?;
+    let Event { ordinal, channel, ref registrant, reserve_again_at, .. } = withdrawal.event;
+    (reserve_again_at == Some(at)).then(|| Event {
+        ordinal,
+        at,
+        kind: EventKind::Reservation,
+        channel,
+        registrant: registrant.clone(),
+        filing: Filing::NONE,
+        reserve_again_at: None,
+        scheduled_by: Some(withdrawal.sequence),
+        renumbered_to: None,
+    })
+}
+
+/// A person's number has changed; as whoever registers it says.
+#[derive(Debug, Clone)]
+pub struct Renumbering {
+    /// The number until then.
+    pub old: Ordinal,
+    /// The number from then on.
+    pub new: Ordinal,
+    /// When it changed.
+    pub at: Stamp,
+    /// The way the news came in.
+    pub channel: Channel,
+    /// Who registers it.
+    pub registrant: Registrant,
+}
+
+/// Decides a renumbering: it is recorded, and changes nothing. The old number
+/// keeps its reservation, the new one has none (art. 23d(6)).
+///
+/// # Errors
+/// When it lies in the future, or both numbers are one.
+pub fn renumber(renumbering: &Renumbering, now: Stamp) -> Result<Event, Refusal> {
+    let Renumbering { old, new, at, channel, ref registrant } = *renumbering;
+    if old == new {
+        return Err(Refusal::SameNumber);
+    }
+    if at > now {
+        return Err(Refusal::FutureMoment);
+    }
+    Ok(Event {
+        ordinal: old,
+        at,
+        kind: EventKind::Renumbering,
+        channel,
+        registrant: registrant.clone(),
+        filing: Filing::NONE,
+        reserve_again_at: None,
+        scheduled_by: None,
+        renumbered_to: Some(new),
     })
 }
 

@@ -10,12 +10,13 @@
 //!
 //! In reading order: `words` (the vocabulary), `event` and `entry` (what
 //! happened, and the state that follows), [`law`], [`snapshot`], `current`,
-//! `store`, `reader`, `command`, [`bulk`].
+//! `schedule`, `store`, `reader`, `command`, [`bulk`],
+//! `exchange`.
 //!
-//! The room knows neither HTTP nor who asks. A schedule of re-reservations
-//! (art. 23d(3)) will be another sender into the writer's queue: the law lets a
-//! temporary withdrawal pass, events and entries keep its moment, and until
-//! the schedule runs the writer answers [`CommandError::NotYet`].
+//! The room knows neither HTTP nor who asks. What follows by itself at a set
+//! second (art. 23d(3)) goes the same way as a command: the writer keeps the
+//! schedule, waits for its next moment beside its queue, and decides what is due
+//! in the transaction of the commands that come with it, before them.
 
 mod words;
 
@@ -29,6 +30,8 @@ pub mod snapshot;
 
 mod current;
 
+mod schedule;
+
 mod store;
 
 mod reader;
@@ -37,16 +40,19 @@ mod command;
 
 pub mod bulk;
 
+mod exchange;
+
 use std::path::PathBuf;
 
 pub use bulk::bulk_load;
 pub use command::{
-    CommandError, Commander, Health, ImportLine, ImportOutcome, LineReason, LineRefusal, Outcome, Submission,
-    WriterThread,
+    ChunkInFlight, CommandError, Commander, Health, ImportLine, ImportOutcome, ImportRun, LineReason,
+    LineRefusal, Outcome, Submission, WriterThread,
 };
 pub use entry::{AsOf, Entry, State};
 pub use event::{ChainHash, Event, EventId, Filing, StoredEvent};
-pub use law::{Change, Command, Refusal};
+pub use exchange::{ExchangeError, ExchangedSet};
+pub use law::{Change, Command, Refusal, Renumbering};
 pub use reader::{EntryHistory, Reader};
 pub use snapshot::Snapshot;
 pub use store::{ChainReport, Damage, Idempotency, OpenError, StoreError};
@@ -58,7 +64,8 @@ pub use words::{
 use crate::clock::Clock;
 use command::Writer;
 use current::Publisher;
-use store::{Opener, Store, file_opener};
+use schedule::Schedule;
+use store::{Loaded, Opener, Store, file_opener};
 
 /// Where the register lies and how much of it redb may keep in memory.
 #[derive(Debug, Clone)]
@@ -76,7 +83,8 @@ impl RegisterConfig {
 }
 
 /// Opens the register, making it if it is not there, and starts its writer.
-/// Returns when the snapshot is built.
+/// Returns when the snapshot is built and shows every re-reservation that fell due
+/// while nobody was there to carry it out.
 ///
 /// # Errors
 /// When the file cannot be read or its content does not hold together: it says
@@ -85,11 +93,20 @@ pub fn open(config: &RegisterConfig, clock: Clock) -> Result<(Reader, Commander,
     open_with(file_opener(config.path.clone(), config.cache_bytes), clock)
 }
 
+/// Reads the register without starting its writer: nothing falls due, nothing
+/// changes.
+///
+/// # Errors
+/// As [`open`].
+pub fn load(config: &RegisterConfig, clock: &Clock) -> Result<Snapshot, OpenError> {
+    Ok(Store::open(file_opener(config.path.clone(), config.cache_bytes), clock.now())?.snapshot)
+}
+
 fn open_with(opener: Opener, clock: Clock) -> Result<(Reader, Commander, WriterThread), OpenError> {
-    let (store, head, snapshot) = Store::open(opener, clock.now())?;
+    let Loaded { store, head, snapshot, pending } = Store::open(opener, clock.now())?;
     let publisher = Publisher::new(snapshot);
     let reader = Reader::new(publisher.current(), store.handle());
-    let (commander, thread) = Writer::start(store, head, publisher, clock)?;
+    let (commander, thread) = Writer::start(store, head, publisher, Schedule::of(pending), clock)?;
     Ok((reader, commander, thread))
 }
 

@@ -157,6 +157,8 @@ words! {
         Reservation = 0 => "reservation",
         /// cofnięcie zastrzeżenia
         Withdrawal = 1 => "withdrawal",
+        /// The person got another number; no influence on what is reserved (art. 23d(6)).
+        Renumbering = 2 => "renumbering",
     }
 }
 

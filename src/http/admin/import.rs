@@ -1,8 +1,10 @@
 //! `POST /admin/v1/import`: a history as NDJSON, in chunks that are recorded
-//! whole or not at all; one answer line a chunk, while the request still arrives.
+//! whole or not at all; one answer line a chunk, in order, while the request still
+//! arrives and further chunks are on their way.
 
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::Request;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -21,34 +23,46 @@ use crate::http::message::{MediaType, media_type};
 use crate::http::problem::{Code, Problem};
 use crate::http::reply::ReplyBody;
 use crate::http::verify::ask::is_object;
-use crate::limits::{IMPORT_CHUNK_LINES, STREAM_LINE_BYTES_MAX};
+use crate::limits::{IMPORT_CHUNK_LINES, IMPORT_CHUNKS_PENDING_MAX, STREAM_LINE_BYTES_MAX};
 use crate::pesel::Pesel;
-use crate::register::{Channel, CommandError, Commander, EventKind, ImportLine, Registrant};
+use crate::register::{Channel, ChunkInFlight, CommandError, EventKind, ImportLine, ImportRun, Registrant};
 
 /// Answer lines that may wait for a slow reader.
 const ANSWERS_AHEAD: usize = 4;
 const LINE_TOO_LONG: &str = "a line is too long; the import ends before its chunk";
-/// Refused lines that one chunk's answer names.
-const ERRORS_SHOWN_MAX: usize = 100;
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Options {
+    /// The import may shrink or grow the register by as much as it says.
+    #[serde(default)]
+    allow_mass_change: bool,
+}
 
 pub(super) async fn import(
     State(handles): State<Handles>,
     caller: Caller,
+    options: Result<Query<Options>, QueryRejection>,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let officer = caller.needs(&[Role::Operator, Role::Source])?;
     if media_type(request.headers())? != MediaType::Ndjson {
         return Err(Problem::new(Code::UnsupportedMediaType, "send content-type: application/x-ndjson"));
     }
+    let Query(options) = options.map_err(|_| {
+        Problem::new(Code::MalformedRequest, "the query is `allow_mass_change=true`, or nothing")
+    })?;
     let (answers, receiver) = mpsc::channel(ANSWERS_AHEAD);
+    let (told, to_tell) = mpsc::channel(IMPORT_CHUNKS_PENDING_MAX);
     let import = Import {
-        commander: handles.commander.clone(),
+        run: handles.commander.import_run(options.allow_mass_change),
         officer,
-        answers,
+        told,
         chunk: 0,
         first_line: 0,
         lines: Vec::new(),
     };
+    tokio::spawn(answer(to_tell, answers));
     tokio::spawn(import.run(request.into_body()));
     let body = Body::new(ReplyBody::stream(receiver));
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], body).into_response())
@@ -64,14 +78,29 @@ struct Line<'a> {
     registrant: std::borrow::Cow<'a, str>,
 }
 
+/// The reading half: lines in, chunks to the register's writer, several in flight.
 struct Import {
-    commander: Commander,
+    run: ImportRun,
     officer: Officer,
-    answers: mpsc::Sender<Bytes>,
+    told: mpsc::Sender<Told>,
     chunk: u64,
     /// Index of the chunk's first line in the request, from 0.
     first_line: u64,
     lines: Vec<Result<ImportLine, &'static str>>,
+}
+
+/// What the answering half is to tell next.
+enum Told {
+    Chunk { chunk: u64, first_line: u64, lines: u64, fate: Fate },
+    End { code: &'static str, detail: &'static str },
+}
+
+/// What is known of a chunk when it is handed on.
+enum Fate {
+    /// Lines that could not be read, by their index in the chunk.
+    Unreadable(Vec<(u64, &'static str)>),
+    InFlight(ChunkInFlight),
+    Failed(CommandError),
 }
 
 /// Nobody reads the answers any more, or the import cannot go on.
@@ -112,7 +141,8 @@ impl Import {
         while let Some(end) = memchr::memchr(b'\n', buffer) {
             let line = buffer.split_to(end + 1);
             if end > STREAM_LINE_BYTES_MAX {
-                self.end_line("content-too-large", LINE_TOO_LONG).await;
+                // A reader that is gone misses nothing.
+                drop(self.told.send(Told::End { code: "content-too-large", detail: LINE_TOO_LONG }).await);
                 return Err(Over);
             }
             if line.trim_ascii().is_empty() {
@@ -126,69 +156,87 @@ impl Import {
         Ok(())
     }
 
-    /// Sends the collected lines on as one chunk and tells what became of it.
+    /// Sends the collected lines on as one chunk; what becomes of it is told in
+    /// its turn.
     async fn submit(&mut self) -> Result<(), Over> {
         if self.lines.is_empty() {
             return Ok(());
         }
         let lines = std::mem::take(&mut self.lines);
         let count = lines.len() as u64;
-        let unreadable: Vec<(u64, &str)> = (0..)
+        let unreadable: Vec<(u64, &'static str)> = (0..)
             .zip(&lines)
             .filter_map(|(index, line)| line.as_ref().err().map(|code| (index, *code)))
             .collect();
-        let mut answer = json!({"chunk": self.chunk, "lines": count, "accepted": 0});
-        let outcome = if unreadable.is_empty() {
-            let lines = lines.into_iter().flatten().collect();
-            self.commander.import_chunk(lines).await
+        let fate = if unreadable.is_empty() {
+            match self.run.send(lines.into_iter().flatten().collect()).await {
+                Ok(chunk) => Fate::InFlight(chunk),
+                Err(error) => Fate::Failed(error),
+            }
         } else {
-            answer["errors"] = self.errors(&unreadable);
-            answer["refused"] = unreadable.len().into();
-            return self.tell(answer, count).await;
+            Fate::Unreadable(unreadable)
         };
-        match outcome {
-            Ok(outcome) => {
-                answer["accepted"] = outcome.recorded.into();
-                answer["already_there"] = outcome.already_there.into();
-                answer["sequence"] = outcome.last.value().into();
-            }
-            Err(CommandError::ImportRefused(refusals)) => {
-                let refused: Vec<(u64, &str)> =
-                    refusals.iter().map(|refusal| (refusal.index as u64, refusal.reason.code())).collect();
-                answer["errors"] = self.errors(&refused);
-                answer["refused"] = refused.len().into();
-            }
-            Err(error) => {
-                let problem = Problem::from(error);
-                self.end_line(problem.code().name(), problem.detail()).await;
-                return Err(Over);
-            }
-        }
-        self.tell(answer, count).await
-    }
-
-    fn errors(&self, refused: &[(u64, &str)]) -> Value {
-        refused
-            .iter()
-            .take(ERRORS_SHOWN_MAX)
-            .map(|(index, code)| json!({"line": self.first_line + index, "error": code}))
-            .collect()
-    }
-
-    async fn tell(&mut self, answer: Value, lines: u64) -> Result<(), Over> {
+        let told = Told::Chunk { chunk: self.chunk, first_line: self.first_line, lines: count, fate };
         self.chunk += 1;
-        self.first_line += lines;
-        self.answers.send(format!("{answer}\n").into()).await.map_err(|_| Over)
+        self.first_line += count;
+        self.told.send(told).await.map_err(|_| Over)
     }
 
-    async fn end(self, code: &str, detail: &str) {
-        self.end_line(code, detail).await;
-    }
-
-    async fn end_line(&self, code: &str, detail: &str) {
-        let line = json!({"error": code, "detail": detail});
+    async fn end(self, code: &'static str, detail: &'static str) {
         // A reader that is gone misses nothing.
-        drop(self.answers.send(format!("{line}\n").into()).await);
+        drop(self.told.send(Told::End { code, detail }).await);
+    }
+}
+
+/// The answering half: one line a chunk, in the order of the chunks.
+async fn answer(mut told: mpsc::Receiver<Told>, answers: mpsc::Sender<Bytes>) {
+    while let Some(told) = told.recv().await {
+        let (line, goes_on) = match told {
+            Told::Chunk { chunk, first_line, lines, fate } => {
+                let head = json!({"chunk": chunk, "lines": lines, "accepted": 0});
+                told_of_chunk(head, first_line, fate).await
+            }
+            Told::End { code, detail } => (json!({"error": code, "detail": detail}), false),
+        };
+        if answers.send(format!("{line}\n").into()).await.is_err() || !goes_on {
+            // The reading half ends at its next chunk.
+            return;
+        }
+    }
+}
+
+/// The line, and does the import go on?
+async fn told_of_chunk(mut line: Value, first_line: u64, fate: Fate) -> (Value, bool) {
+    let errors = |refused: &[(u64, &str)]| -> Value {
+        refused.iter().map(|(index, code)| json!({"line": first_line + index, "error": code})).collect()
+    };
+    let outcome = match fate {
+        Fate::Unreadable(refused) => {
+            line["errors"] = errors(&refused);
+            line["refused"] = refused.len().into();
+            return (line, true);
+        }
+        Fate::InFlight(chunk) => chunk.outcome().await,
+        Fate::Failed(error) => Err(error),
+    };
+    match outcome {
+        Ok(outcome) => {
+            line["accepted"] = outcome.recorded.into();
+            line["already_there"] = outcome.already_there.into();
+            line["sequence"] = outcome.last.value().into();
+            (line, true)
+        }
+        Err(CommandError::ImportRefused(refusals)) => {
+            let refused: Vec<(u64, &str)> =
+                refusals.iter().map(|refusal| (refusal.index as u64, refusal.reason.code())).collect();
+            line["errors"] = errors(&refused);
+            line["refused"] = refused.len().into();
+            (line, true)
+        }
+        Err(error) => {
+            let problem = Problem::from(error);
+            (json!({"error": problem.code().name(), "detail": problem.detail()}), false)
+        }
     }
 }
 

@@ -8,13 +8,14 @@ mod body;
 mod import;
 mod keys;
 mod register;
+mod renumbering;
 mod tokens;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::extract::{FromRequestParts, Path};
+use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
@@ -26,7 +27,6 @@ use crate::access::{AccessError, AccessWriter, DirectoryReader, KeyLimits, Role}
 use crate::clock::Clock;
 use crate::gate::{AdminIdentity, Officer, authenticate_admin};
 use crate::register::{Commander, Reader};
-use crate::secret::KeyId;
 
 /// What the plane works with: the writers are here and nowhere else.
 pub struct AdminHandles {
@@ -51,6 +51,7 @@ pub fn router(handles: AdminHandles) -> Router {
     Router::new()
         .route("/admin/v1/reservations", post(register::reserve))
         .route("/admin/v1/withdrawals", post(register::withdraw))
+        .route("/admin/v1/renumberings", post(renumbering::renumber))
         .route("/admin/v1/entries/query", post(register::entry))
         .route("/admin/v1/events", get(register::events))
         .route("/admin/v1/import", post(import::import))

@@ -189,7 +189,7 @@ async fn read<T: Send + 'static>(
     }
 }
 
-fn shown(event: &StoredEvent) -> Value {
+pub(super) fn shown(event: &StoredEvent) -> Value {
     Value::Object(shown_fields(event))
 }
 
@@ -220,6 +220,13 @@ fn shown_fields(stored: &StoredEvent) -> Map<String, Value> {
     if let Some(moment) = event.reserve_again_at() {
         fields.insert("reserve_again_at".to_owned(), moment.to_string().into());
     }
+    if let Some(new) = event.renumbered_to() {
+        fields.insert("new_pesel".to_owned(), new.pesel().digits().into());
+    }
+    if let Some(withdrawal) = event.scheduled_by() {
+        fields.insert("scheduled".to_owned(), true.into());
+        fields.insert("withdrawal_sequence".to_owned(), withdrawal.value().into());
+    }
     fields
 }
 
@@ -236,6 +243,8 @@ fn law_code(refusal: Refusal) -> Code {
         Refusal::TemporaryWithdrawalByEServiceOnly => Code::TemporaryWithdrawalByEServiceOnly,
         Refusal::ReReservationTooSoon { .. } => Code::ReReservationTooSoon,
         Refusal::NotOfAge => Code::NotOfAge,
+        Refusal::FutureMoment => Code::FutureMoment,
+        Refusal::SameNumber => Code::InvalidValue,
     }
 }
 
@@ -250,11 +259,14 @@ impl From<CommandError> for Problem {
                     None => problem,
                 }
             }
-            CommandError::NotYet => Self::new(Code::InvalidValue, detail).with("field", "reserve_again_at"),
             CommandError::IdempotencyConflict => Self::new(Code::IdempotencyMismatch, detail),
             // An import tells its refusals line by line; as a problem it would be our own mistake.
             CommandError::ImportRefused(_) => Self::internal(),
             CommandError::ChunkTooLarge => Self::new(Code::ContentTooLarge, detail),
+            CommandError::MassChange { reserved_before, change } => Self::new(Code::MassChange, detail)
+                .with("reserved_before", reserved_before)
+                .with("change", change),
+            CommandError::ImportEnded => Self::new(Code::RegisterUnavailable, detail),
             CommandError::Overloaded => Self::overloaded(),
             CommandError::Unavailable { since } => Self::register_unavailable(since),
         }

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::super::event::StoredEvent;
-use super::super::law::decide;
+use super::super::event::{Event, StoredEvent};
+use super::super::law::{Renumbering, decide, renumber, reserve_again};
+use super::super::schedule::Due;
 use super::super::snapshot::Snapshot;
 use super::super::store::{Appended, Appending, Head, Remembered, Store, StoreError};
 use super::super::words::{Sequence, Stamp};
@@ -16,9 +17,10 @@ pub(super) enum Verdict {
     Imported(Result<ImportOutcome, CommandError>),
 }
 
-/// Decides all messages and commits what they change.
+/// Carries out what is due, then decides all messages, and commits what changes.
 ///
-/// The verdicts are in the order of the messages. Nothing appended means nothing
+/// What is due goes first: its moment is not after `now`, so a command about the
+/// same number finds it done. The verdicts are in the order of the messages. Nothing appended means nothing
 /// committed: `None`.
 ///
 /// # Errors
@@ -27,6 +29,7 @@ pub(super) fn run(
     store: &Store,
     head: Head,
     base: &Snapshot,
+    due: &[Due],
     messages: &[Message],
     now: Stamp,
 ) -> Result<(Vec<Verdict>, Option<Appended>), StoreError> {
@@ -34,6 +37,7 @@ pub(super) fn run(
     let (verdicts, appended) = {
         let appending = Appending::begin(&txn, head, base)?;
         let mut batch = Batch { appending, now, fresh: HashMap::new() };
+        batch.reserve_again(due)?;
         let verdicts = messages.iter().map(|message| batch.verdict(message)).collect::<Result<_, _>>()?;
         let nothing = batch.appending.is_empty();
         (verdicts, if nothing { None } else { Some(batch.appending.finish(now)?) })
@@ -58,10 +62,55 @@ impl Batch<'_, '_> {
     fn verdict(&mut self, message: &Message) -> Result<Verdict, StoreError> {
         Ok(match message {
             Message::Submit(submission, _) => Verdict::Submitted(self.submit(submission)?),
-            Message::Import(chunk, _) => Verdict::Imported(
-                import(&mut self.appending, &chunk.lines, self.now)?.map_err(CommandError::ImportRefused),
-            ),
+            Message::Renumber(renumbering, _) => Verdict::Submitted(self.renumber(renumbering)?),
+            Message::Import(chunk, _) => Verdict::Imported(import(&mut self.appending, chunk, self.now)?),
         })
+    }
+
+    /// Reserves again what a temporary withdrawal left until now, in the order of
+    /// the moments.
+    fn reserve_again(&mut self, due: &[Due]) -> Result<(), StoreError> {
+        let mut records = Vec::with_capacity(due.len());
+        let mut withdrawals = Vec::with_capacity(due.len());
+        for Due { ordinal, .. } in due {
+            let record = self.appending.record(*ordinal)?;
+            if let Some(withdrawal) = record.pending_withdrawal() {
+                withdrawals.push(withdrawal);
+                records.push((withdrawal, record));
+            }
+        }
+        // By sequence, so that a row of many withdrawals is read once.
+        withdrawals.sort_unstable();
+        let withdrawals = self.appending.events_of(&withdrawals)?;
+        for (sequence, record) in records {
+            let withdrawal = withdrawals.binary_search_by_key(&sequence, StoredEvent::sequence);
+            let withdrawal = withdrawal.ok().map(|place| &withdrawals[place]);
+            if let Some(event) = withdrawal.and_then(|withdrawal| reserve_again(record.entry(), withdrawal)) {
+                self.appending.append(record, event)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn renumber(&mut self, renumbering: &Renumbering) -> Result<Result<Outcome, CommandError>, StoreError> {
+        let event = match renumber(renumbering, self.now) {
+            Ok(event) => event,
+            Err(refusal) => return Ok(Err(CommandError::Refused(refusal))),
+        };
+        // Told again: the channels deliver at least once.
+        for sequence in self.appending.renumberings(event.ordinal)? {
+            let known = match self.fresh.get(&sequence) {
+                Some(known) => known.clone(),
+                None => self.appending.event(sequence)?,
+            };
+            let Event { ordinal, at, renumbered_to, .. } = *known.event();
+            if (ordinal, at, renumbered_to) == (event.ordinal, event.at, event.renumbered_to) {
+                return Ok(Ok(Outcome { event: known, replayed: true }));
+            }
+        }
+        let event = self.appending.append_renumbering(event)?;
+        self.fresh.insert(event.sequence(), event.clone());
+        Ok(Ok(Outcome { event, replayed: false }))
     }
 
     fn submit(&mut self, submission: &Submission) -> Result<Result<Outcome, CommandError>, StoreError> {
@@ -83,12 +132,6 @@ impl Batch<'_, '_> {
             Ok(event) => event,
             Err(refusal) => return Ok(Err(CommandError::Refused(refusal))),
         };
-        // The schedule that would reserve again does not run yet, and nothing
-        // may be promised that is not carried out. The law above and the store
-        // know the moment already.
-        if event.reserve_again_at.is_some() {
-            return Ok(Err(CommandError::NotYet));
-        }
         let event = self.appending.append(record, event)?;
         if let Some(request) = &submission.idempotency {
             self.appending.remember(request, event.sequence(), self.now)?;

@@ -4,6 +4,7 @@ use super::super::entry::State;
 use super::super::event::{Event, Filing};
 use super::super::store::{Appending, Record, StoreError};
 use super::super::words::{Channel, EventKind, Registrant, Sequence, Stamp};
+use super::{Chunk, CommandError};
 use crate::clock::Moment;
 use crate::pesel::Ordinal;
 
@@ -58,6 +59,8 @@ pub enum LineReason {
     AlreadyReserved,
     /// A withdrawal where nothing is reserved.
     NotReserved,
+    /// A renumbering: it concerns two numbers, a line has one.
+    KindNotImported,
 }
 
 impl LineReason {
@@ -70,6 +73,7 @@ impl LineReason {
             Self::OutOfOrder => "out-of-order",
             Self::AlreadyReserved => "already-reserved",
             Self::NotReserved => "not-reserved",
+            Self::KindNotImported => "kind-not-imported",
         }
     }
 }
@@ -86,18 +90,23 @@ enum Plan {
 /// refused.
 pub(super) fn import(
     appending: &mut Appending<'_, '_>,
-    lines: &[ImportLine],
+    chunk: &Chunk,
     now: Stamp,
-) -> Result<Result<ImportOutcome, Vec<LineRefusal>>, StoreError> {
+) -> Result<Result<ImportOutcome, CommandError>, StoreError> {
+    if chunk.ledger.has_ended() {
+        return Ok(Err(CommandError::ImportEnded));
+    }
+    let lines = &chunk.lines[..];
     // By number, so that the table is touched in its own order; the lines of one
     // number stay in theirs.
     let mut by_number: Vec<u32> = (0..lines.len() as u32).collect();
     by_number.sort_by_key(|index| lines[*index as usize].ordinal);
     let mut plans = vec![Plan::AlreadyThere; lines.len()];
     let mut records = Vec::new();
+    let mut change = 0;
     for of_number in by_number.chunk_by(|a, b| lines[*a as usize].ordinal == lines[*b as usize].ordinal) {
         let record = appending.record(lines[of_number[0] as usize].ordinal)?;
-        plan_number(&record, of_number, lines, now, &mut plans);
+        change += plan_number(&record, of_number, lines, now, &mut plans);
         records.push(record);
     }
     let refusals: Vec<_> = plans
@@ -109,13 +118,23 @@ pub(super) fn import(
         })
         .collect();
     if !refusals.is_empty() {
-        return Ok(Err(refusals));
+        return Ok(Err(CommandError::ImportRefused(refusals)));
+    }
+    if let Err(refused) = chunk.ledger.enter(appending.reserved(), change) {
+        return Ok(Err(refused));
     }
     append(appending, lines, &plans, &by_number, records).map(Ok)
 }
 
-/// Plans the lines of one number, each after the ones before it.
-fn plan_number(record: &Record, indexes: &[u32], lines: &[ImportLine], now: Stamp, plans: &mut [Plan]) {
+/// Plans the lines of one number, each after the ones before it; returns by how
+/// much that changes the number of reserved numbers.
+fn plan_number(
+    record: &Record,
+    indexes: &[u32],
+    lines: &[ImportLine],
+    now: Stamp,
+    plans: &mut [Plan],
+) -> i64 {
     let mut entry = *record.entry();
     let mut planned: Vec<(EventKind, Stamp, Channel)> = Vec::new();
     for index in indexes {
@@ -128,7 +147,9 @@ fn plan_number(record: &Record, indexes: &[u32], lines: &[ImportLine], now: Stam
         let event = (line.kind, at, line.channel);
         let known = record.events().iter().any(|known| (known.kind, known.at, known.channel) == event)
             || planned.contains(&event);
-        *plan = if known {
+        *plan = if line.kind == EventKind::Renumbering {
+            Plan::Refuse(LineReason::KindNotImported)
+        } else if known {
             Plan::AlreadyThere
         } else if at > now {
             Plan::Refuse(LineReason::FutureMoment)
@@ -150,6 +171,7 @@ fn plan_number(record: &Record, indexes: &[u32], lines: &[ImportLine], now: Stam
             }
         };
     }
+    i64::from(entry.state().is_reserved()) - i64::from(record.entry().state().is_reserved())
 }
 
 /// Logs the planned lines in their order, then writes histories in the order of
@@ -200,5 +222,7 @@ fn event(line: &ImportLine, at: Stamp) -> Event {
         registrant: line.registrant.clone(),
         filing: Filing::NONE,
         reserve_again_at: None,
+        scheduled_by: None,
+        renumbered_to: None,
     }
 }

@@ -16,6 +16,9 @@ pub(super) struct Measures {
     overloaded: Counter,
     unavailable: Counter,
     imported: Counter,
+    scheduled: Counter,
+    scheduled_late_seconds: Histogram,
+    scheduled_pending: Gauge,
     commit_seconds: Histogram,
     commands_per_commit: Histogram,
     queue_depth: Gauge,
@@ -46,6 +49,9 @@ impl Measures {
             overloaded: commands("overloaded"),
             unavailable: commands("unavailable"),
             imported: metrics::counter!("peselgate_register_imported_events_total"),
+            scheduled: metrics::counter!("peselgate_register_scheduled_reservations_total"),
+            scheduled_late_seconds: metrics::histogram!("peselgate_register_scheduled_late_seconds"),
+            scheduled_pending: metrics::gauge!("peselgate_register_scheduled_pending"),
             commit_seconds: metrics::histogram!("peselgate_register_commit_seconds"),
             commands_per_commit: metrics::histogram!("peselgate_register_commands_per_commit"),
             queue_depth: metrics::gauge!("peselgate_register_queue_depth"),
@@ -72,6 +78,17 @@ impl Measures {
 
     pub(super) fn imported(&self, events: u64) {
         self.imported.increment(events);
+    }
+
+    /// Re-reservations that became visible, the earliest so many milliseconds
+    /// after its moment.
+    pub(super) fn scheduled(&self, count: usize, late_millis: i64) {
+        self.scheduled.increment(count as u64);
+        self.scheduled_late_seconds.record(late_millis.max(0) as f64 / 1_000.0);
+    }
+
+    pub(super) fn scheduled_pending(&self, count: usize) {
+        self.scheduled_pending.set(count as f64);
     }
 
     pub(super) fn commit(&self, took: Duration, commands: usize) {
@@ -108,6 +125,16 @@ fn describe() {
     use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
     describe_counter!("peselgate_register_commands_total", "Register commands and import chunks by outcome");
     describe_counter!("peselgate_register_imported_events_total", "Events recorded by imports");
+    describe_counter!(
+        "peselgate_register_scheduled_reservations_total",
+        "Re-reservations that the clock carried out"
+    );
+    describe_histogram!(
+        "peselgate_register_scheduled_late_seconds",
+        Unit::Seconds,
+        "Time from the moment of a re-reservation until it was visible"
+    );
+    describe_gauge!("peselgate_register_scheduled_pending", "Temporary withdrawals that last");
     describe_histogram!(
         "peselgate_register_commit_seconds",
         Unit::Seconds,

@@ -4,6 +4,7 @@
 mod batch;
 mod import;
 mod measure;
+mod run;
 mod writer;
 
 use std::fmt;
@@ -14,14 +15,19 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 pub use import::{ImportLine, ImportOutcome, LineReason, LineRefusal};
 use measure::Measures;
+use run::Ledger;
+pub use run::{ChunkInFlight, ImportRun};
 pub(super) use writer::Writer;
 pub use writer::WriterThread;
 
 use super::event::StoredEvent;
-use super::law::{Command, Refusal};
+use super::law::{Command, Refusal, Renumbering};
 use super::store::Idempotency;
 use crate::clock::{Clock, Moment};
-use crate::limits::{IMPORT_CHUNK_LINES, IMPORT_CHUNKS_PENDING_MAX, REGISTER_COMMANDS_PENDING_MAX};
+use crate::limits::{
+    IMPORT_CHUNK_LINES, IMPORT_CHUNKS_PENDING_MAX, IMPORT_GROWTH_PERCENT_MAX, IMPORT_SHRINK_PERCENT_MAX,
+    REGISTER_COMMANDS_PENDING_MAX,
+};
 
 /// A command on its way to the writer.
 #[derive(Debug, Clone)]
@@ -58,8 +64,6 @@ impl Outcome {
 pub enum CommandError {
     /// The law forbids it; the caller is at fault.
     Refused(Refusal),
-    /// Temporary withdrawals are lawful but not carried out yet.
-    NotYet,
     /// The idempotency key was used for another request; the caller is at fault.
     IdempotencyConflict,
     /// Lines of a chunk were refused, and with them the chunk; the caller is at
@@ -67,6 +71,17 @@ pub enum CommandError {
     ImportRefused(Vec<LineRefusal>),
     /// A chunk has more than [`IMPORT_CHUNK_LINES`] lines; the caller is at fault.
     ChunkTooLarge,
+    /// The import would change the set by more than one import may; this chunk
+    /// and what follows it are not recorded. The caller is at fault.
+    MassChange {
+        /// Numbers that were reserved when the import began.
+        reserved_before: u64,
+        /// By how many the import would have changed that.
+        change: i64,
+    },
+    /// A chunk of the same import before this one was lost, so this one was not
+    /// looked at.
+    ImportEnded,
     /// Too many commands wait. Nothing was done; try again.
     Overloaded,
     /// The store failed, or the writer has stopped. The change may have become
@@ -81,10 +96,16 @@ impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(refusal) => fmt::Display::fmt(refusal, f),
-            Self::NotYet => f.write_str("temporary withdrawals are not carried out yet"),
             Self::IdempotencyConflict => f.write_str("the idempotency key was used for another request"),
             Self::ImportRefused(lines) => write!(f, "{} lines of the chunk are refused", lines.len()),
             Self::ChunkTooLarge => write!(f, "a chunk has at most {IMPORT_CHUNK_LINES} lines"),
+            Self::MassChange { reserved_before, change } => write!(
+                f,
+                "the import would change {reserved_before} reserved numbers by {change:+}; one import may take \
+                 away {IMPORT_SHRINK_PERCENT_MAX} % and add {IMPORT_GROWTH_PERCENT_MAX} % unless a mass change \
+                 is allowed"
+            ),
+            Self::ImportEnded => f.write_str("an earlier chunk of the import was not recorded"),
             Self::Overloaded => f.write_str("too many register commands wait"),
             Self::Unavailable { since } => write!(f, "the register cannot be written since {since}"),
         }
@@ -120,12 +141,14 @@ pub struct Commander {
 /// What the writer is told.
 enum Message {
     Submit(Submission, oneshot::Sender<Result<Outcome, CommandError>>),
+    Renumber(Renumbering, oneshot::Sender<Result<Outcome, CommandError>>),
     Import(Chunk, oneshot::Sender<Result<ImportOutcome, CommandError>>),
 }
 
 /// A chunk of an import, and its place among those on their way.
 struct Chunk {
     lines: Vec<ImportLine>,
+    ledger: Arc<Ledger>,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -151,34 +174,35 @@ impl Commander {
     /// See [`CommandError`]; a full queue refuses at once.
     pub async fn submit(&self, submission: Submission) -> Result<Outcome, CommandError> {
         let (reply, answer) = oneshot::channel();
-        let sent = self.queue.try_send(Message::Submit(submission, reply));
-        match sent {
-            Ok(()) => answer.await.unwrap_or_else(|_| Err(self.unavailable())),
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                self.measures.overloaded();
-                Err(CommandError::Overloaded)
-            }
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(self.unavailable()),
-        }
+        self.enqueue(Message::Submit(submission, reply))?;
+        answer.await.unwrap_or_else(|_| Err(self.unavailable()))
     }
 
-    /// Imports a chunk of events: all of its lines or none. Lines that are
-    /// recorded already count as done, so an import that broke off can be sent
-    /// again from its beginning. Waits while too many chunks are on their way;
-    /// several in flight share a transaction and are quicker than one by one.
+    fn enqueue(&self, message: Message) -> Result<(), CommandError> {
+        self.queue.try_send(message).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => {
+                self.measures.overloaded();
+                CommandError::Overloaded
+            }
+            mpsc::error::TrySendError::Closed(_) => self.unavailable(),
+        })
+    }
+
+    /// Records that a person's number changed. The same change told again is the
+    /// same event. The answer comes when it is durable.
     ///
     /// # Errors
-    /// See [`CommandError`].
-    pub async fn import_chunk(&self, lines: Vec<ImportLine>) -> Result<ImportOutcome, CommandError> {
-        if lines.len() > IMPORT_CHUNK_LINES {
-            return Err(CommandError::ChunkTooLarge);
-        }
-        let slot = Arc::clone(&self.import_slots).acquire_owned().await;
-        let slot = slot.map_err(|_| self.unavailable())?;
+    /// See [`CommandError`]; a full queue refuses at once.
+    pub async fn renumber(&self, renumbering: Renumbering) -> Result<Outcome, CommandError> {
         let (reply, answer) = oneshot::channel();
-        let sent = self.queue.send(Message::Import(Chunk { lines, _slot: slot }, reply)).await;
-        sent.map_err(|_| self.unavailable())?;
+        self.enqueue(Message::Renumber(renumbering, reply))?;
         answer.await.unwrap_or_else(|_| Err(self.unavailable()))
+    }
+
+    /// Begins an import; see [`ImportRun`].
+    #[must_use]
+    pub fn import_run(&self, mass_change_allowed: bool) -> ImportRun {
+        ImportRun::new(self.clone(), mass_change_allowed)
     }
 
     /// Can the register be written?

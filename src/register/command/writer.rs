@@ -10,14 +10,17 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::super::current::Publisher;
-use super::super::snapshot::SnapshotHead;
+use super::super::schedule::{Due, Schedule};
+use super::super::snapshot::{Changed, Snapshot, SnapshotHead};
 use super::super::store::{Damage, Head, OpenError, Store, StoreError};
 use super::super::words::Stamp;
 use super::batch::{self, Verdict};
 use super::measure::{Counted, Measures};
 use super::{CommandError, Commander, Health, Message};
 use crate::clock::{Clock, Moment};
-use crate::limits::REGISTER_COMMANDS_PER_COMMIT_MAX;
+use crate::limits::{
+    IMPORT_CHUNKS_PER_COMMIT_MAX, REGISTER_COMMANDS_PER_COMMIT_MAX, SCHEDULED_PER_COMMIT_MAX,
+};
 
 /// The first pause before a failed store is opened again; it doubles.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -54,6 +57,8 @@ pub(in super::super) struct Writer {
     store: Store,
     head: Head,
     publisher: Publisher,
+    /// Follows what is published.
+    schedule: Schedule,
     clock: Clock,
     queue: mpsc::Receiver<Message>,
     health: Arc<ArcSwap<Health>>,
@@ -72,16 +77,19 @@ struct Failure {
 enum Wake {
     Messages,
     RetryDue,
+    /// It is time to look at the schedule.
+    Clock,
     /// The queue is closed and empty.
     End,
 }
 
 impl Writer {
-    /// Starts the writer's thread.
+    /// Starts the writer's thread, when what fell due before has taken effect.
     pub(in super::super) fn start(
         store: Store,
         head: Head,
         publisher: Publisher,
+        schedule: Schedule,
         clock: Clock,
     ) -> Result<(Commander, WriterThread), OpenError> {
         // A runtime for waiting on queue, stop and retry together.
@@ -89,16 +97,18 @@ impl Writer {
             tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(OpenError::Thread)?;
         let (commander, queue) = Commander::new(clock.clone());
         let (stop, stopped) = oneshot::channel();
-        let writer = Self {
+        let mut writer = Self {
             store,
             head,
             publisher,
+            schedule,
             clock,
             queue,
             health: Arc::clone(&commander.health),
             measures: Arc::clone(&commander.measures),
             failure: None,
         };
+        writer.carry_out(&[])?;
         let thread = std::thread::Builder::new()
             .name("register-writer".into())
             .spawn(move || writer.run(&runtime, stopped))
@@ -109,12 +119,14 @@ impl Writer {
     fn run(mut self, runtime: &tokio::runtime::Runtime, stopped: oneshot::Receiver<()>) {
         self.measures.writable(true);
         self.measures.published(&self.publisher.last());
+        self.measures.scheduled_pending(self.schedule.len());
         let mut stopped = Some(stopped);
         loop {
             let mut messages = Vec::new();
             match runtime.block_on(self.wake(&mut messages, &mut stopped)) {
                 Wake::Messages => self.answer(messages),
                 Wake::RetryDue => self.retry(),
+                Wake::Clock => self.answer(Vec::new()),
                 Wake::End => break,
             }
         }
@@ -127,6 +139,12 @@ impl Writer {
         stopped: &mut Option<oneshot::Receiver<()>>,
     ) -> Wake {
         let retry_at = self.failure.as_ref().map(|failure| failure.retry_at);
+        // While the store is down the retry comes first, and then the schedule.
+        let look_at = match retry_at {
+            Some(_) => None,
+            None => self.schedule.wait(self.clock.unix_millis()).map(|wait| Instant::now() + wait),
+        };
+        let has_schedule = look_at.is_some();
         loop {
             tokio::select! {
                 biased;
@@ -141,13 +159,32 @@ impl Writer {
                 () = async { match retry_at { Some(at) => tokio::time::sleep_until(at).await, None => std::future::pending().await } } => {
                     return Wake::RetryDue;
                 }
+                () = async { match look_at { Some(at) => tokio::time::sleep_until(at).await, None => std::future::pending().await } } => {
+                    return Wake::Clock;
+                }
+                () = self.clock.moved(), if has_schedule => return Wake::Clock,
             }
         }
     }
 
-    /// Carries out a batch: decide and append, publish, reply.
+    /// Carries out what has come, in as many commits as its import chunks ask for.
     fn answer(&mut self, messages: Vec<Message>) {
         self.measures.queue_depth(self.queue.len());
+        let mut group = Vec::with_capacity(messages.len());
+        let mut chunks = 0;
+        for message in messages {
+            chunks += usize::from(matches!(message, Message::Import(..)));
+            group.push(message);
+            if chunks == IMPORT_CHUNKS_PER_COMMIT_MAX {
+                self.answer_together(std::mem::take(&mut group));
+                chunks = 0;
+            }
+        }
+        self.answer_together(group);
+    }
+
+    /// Carries out a batch: decide and append, publish, reply.
+    fn answer_together(&mut self, messages: Vec<Message>) {
         if self.failure.as_ref().is_some_and(|failure| failure.retry_at <= Instant::now()) {
             self.retry();
         }
@@ -165,8 +202,11 @@ impl Writer {
                 for message in messages {
                     let unavailable = CommandError::Unavailable { since };
                     let verdict = match &message {
-                        Message::Submit(..) => Verdict::Submitted(Err(unavailable)),
-                        Message::Import(..) => Verdict::Imported(Err(unavailable)),
+                        Message::Submit(..) | Message::Renumber(..) => Verdict::Submitted(Err(unavailable)),
+                        Message::Import(chunk, _) => {
+                            chunk.ledger.end();
+                            Verdict::Imported(Err(unavailable))
+                        }
                     };
                     self.reply(message, verdict);
                 }
@@ -180,32 +220,56 @@ impl Writer {
             sequence: None,
             what: "the clock shows a moment that no event can have",
         })?;
+        // More than one commit takes: the commands wait for the last of them.
+        loop {
+            let due = self.schedule.due(now, SCHEDULED_PER_COMMIT_MAX);
+            // Chunks of an import take longer than what is due may wait.
+            let has_import = messages.iter().any(|message| matches!(message, Message::Import(..)));
+            if due.is_empty() || (due.len() < SCHEDULED_PER_COMMIT_MAX && !has_import) {
+                return self.commit(&due, messages, now);
+            }
+            self.commit(&due, &[], now)?;
+        }
+    }
+
+    fn commit(&mut self, due: &[Due], messages: &[Message], now: Stamp) -> Result<Vec<Verdict>, StoreError> {
+        if due.is_empty() && messages.is_empty() {
+            return Ok(Vec::new());
+        }
         let base = self.publisher.last();
         let begun = Instant::now();
         // A panic of redb on a file altered behind its back is a failed commit,
         // not the end of the writer.
-        let run = AssertUnwindSafe(|| batch::run(&self.store, self.head, &base, messages, now));
+        let run = AssertUnwindSafe(|| batch::run(&self.store, self.head, &base, due, messages, now));
         let (verdicts, appended) = catch_unwind(run).unwrap_or_else(|_| {
             Err(Damage { table: "file", sequence: None, what: "redb cannot make sense of the file" }.into())
         })?;
+        self.schedule.settle(due);
         if let Some(appended) = appended {
             self.measures.commit(begun.elapsed(), messages.len());
-            self.head = appended.head;
-            let head = SnapshotHead { sequence: self.head.sequence, as_of: self.head.as_of };
-            self.publish(base.apply(appended.changes, head));
+            self.show(&base, appended.head, appended.changes);
+        }
+        if let Some(first) = due.first() {
+            let late = self.clock.unix_millis() - i64::from(first.at.seconds()) * 1_000;
+            self.measures.scheduled(due.len(), late);
         }
         Ok(verdicts)
     }
 
-    fn publish(&mut self, next: super::super::snapshot::Snapshot) {
+    /// Shows readers what is durable; the schedule follows.
+    fn show(&mut self, base: &Snapshot, head: Head, changes: Vec<Changed>) {
+        self.schedule.follow(&changes);
+        self.head = head;
+        let next = base.apply(changes, SnapshotHead { sequence: head.sequence, as_of: head.as_of });
         self.measures.published(&next);
+        self.measures.scheduled_pending(self.schedule.len());
         self.publisher.publish(next);
     }
 
     fn reply(&self, message: Message, verdict: Verdict) {
         // Who asked may be gone; the change stands all the same.
         match (message, verdict) {
-            (Message::Submit(_, reply), Verdict::Submitted(result)) => {
+            (Message::Submit(_, reply) | Message::Renumber(_, reply), Verdict::Submitted(result)) => {
                 self.measures.count(match &result {
                     Ok(outcome) if outcome.replayed => Counted::Replayed,
                     Ok(_) => Counted::Recorded,
@@ -240,10 +304,8 @@ impl Writer {
                 self.failure = None;
                 if head.sequence > self.head.sequence {
                     let base = self.publisher.last();
-                    let as_of = SnapshotHead { sequence: head.sequence, as_of: head.as_of };
-                    self.publish(base.apply(changes, as_of));
+                    self.show(&base, head, changes);
                 }
-                self.head = head;
                 self.health.store(Arc::new(Health::Ok));
                 self.measures.writable(true);
                 tracing::info!(sequence = %head.sequence, "the register can be written again");

@@ -38,7 +38,7 @@ fn naive(events: &[(EventKind, Stamp)], at: Moment) -> State {
             (EventKind::Withdrawal, State::Reserved { reserved_at }) => {
                 State::Withdrawn { reserved_at, withdrawn_at: moment }
             }
-            (EventKind::Withdrawal, _) => state,
+            (EventKind::Withdrawal | EventKind::Renumbering, _) => state,
         };
     }
     state

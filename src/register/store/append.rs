@@ -13,7 +13,8 @@ use super::history::Record;
 use super::idempotency::{Idempotency, Memory, Remembered};
 use super::row::RowBuilder;
 use super::{
-    BATCHES, BATCHES_TABLE, HEAD_KEY, HISTORY_TABLE, Head, SETTINGS_TABLE, damage, read_record, row_with,
+    BATCHES, BATCHES_TABLE, HEAD_KEY, HISTORY_TABLE, Head, RENUMBERINGS_TABLE, SETTINGS_TABLE, damage,
+    read_record, row_with, sequences_of,
 };
 use crate::pesel::Ordinal;
 
@@ -22,6 +23,7 @@ pub(in super::super) struct Appending<'txn, 'base> {
     txn: &'txn WriteTransaction,
     batches: Table<'txn, u64, &'static [u8]>,
     history: Table<'txn, u32, &'static [u8]>,
+    renumberings: Table<'txn, (u32, u64), ()>,
     memory: Memory<'txn>,
     head: Head,
     row: RowBuilder,
@@ -32,6 +34,8 @@ pub(in super::super) struct Appending<'txn, 'base> {
     /// their numbers: so each page of the table is touched once in a commit,
     /// however strewn an import is.
     records: HashMap<Ordinal, Record>,
+    /// Reserved numbers, the records' changes included.
+    reserved: u64,
     buffer: Vec<u8>,
 }
 
@@ -51,11 +55,13 @@ impl<'txn, 'base> Appending<'txn, 'base> {
             txn,
             batches: txn.open_table(BATCHES_TABLE)?,
             history: txn.open_table(HISTORY_TABLE)?,
+            renumberings: txn.open_table(RENUMBERINGS_TABLE)?,
             memory: Memory::open(txn)?,
             head,
             row: RowBuilder::after(head.sequence, head.hash),
             base,
             records: HashMap::new(),
+            reserved: head.reserved,
             buffer: Vec::new(),
         })
     }
@@ -87,8 +93,17 @@ impl<'txn, 'base> Appending<'txn, 'base> {
         self.row.sequence()
     }
 
+    /// Numbers that are reserved, this transaction's changes included.
+    pub(in super::super) const fn reserved(&self) -> u64 {
+        self.reserved
+    }
+
     /// Keeps the history of a number after its record was continued.
     pub(in super::super) fn put(&mut self, record: Record) {
+        let known = self.records.get(&record.ordinal());
+        let before = known.map_or(record.before(), Record::entry).state();
+        self.reserved += u64::from(record.entry().state().is_reserved());
+        self.reserved -= u64::from(before.is_reserved());
         self.records.insert(record.ordinal(), record);
     }
 
@@ -102,6 +117,20 @@ impl<'txn, 'base> Appending<'txn, 'base> {
         record.push(sequence, &event);
         self.put(record);
         Ok(StoredEvent { sequence, hash: self.row.hash(), event })
+    }
+
+    /// Logs a renumbering for both numbers; what is reserved stays as it is.
+    pub(in super::super) fn append_renumbering(&mut self, event: Event) -> Result<StoredEvent, StoreError> {
+        let sequence = self.log(&event)?;
+        for number in std::iter::once(event.ordinal).chain(event.renumbered_to) {
+            self.renumberings.insert((number.value(), sequence.value()), ())?;
+        }
+        Ok(StoredEvent { sequence, hash: self.row.hash(), event })
+    }
+
+    /// The renumberings that a number is part of, in order.
+    pub(in super::super) fn renumberings(&self, ordinal: Ordinal) -> Result<Vec<Sequence>, StoreError> {
+        sequences_of(&self.renumberings, ordinal)
     }
 
     pub(in super::super) fn recall(
@@ -128,9 +157,25 @@ impl<'txn, 'base> Appending<'txn, 'base> {
         Ok(found.ok_or_else(|| damage(BATCHES, Some(sequence), "a remembered event is not there"))?)
     }
 
+    /// Events of earlier commits, by rising sequences: each row is read once.
+    pub(in super::super) fn events_of(&self, sequences: &[Sequence]) -> Result<Vec<StoredEvent>, StoreError> {
+        let mut row: Vec<StoredEvent> = Vec::new();
+        let mut events = Vec::with_capacity(sequences.len());
+        for sequence in sequences {
+            if row.last().is_none_or(|last| last.sequence < *sequence) {
+                row = row_with(&self.batches, *sequence)?;
+            }
+            let place = row
+                .binary_search_by_key(sequence, |event| event.sequence)
+                .map_err(|_| damage(BATCHES, Some(*sequence), "an event of a number is not there"))?;
+            events.push(row[place].clone());
+        }
+        Ok(events)
+    }
+
     /// Has anything been appended?
     pub(in super::super) fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.row.sequence() == self.head.sequence
     }
 
     /// Writes what is left to write; the commit is the caller's.

@@ -66,6 +66,12 @@ impl Record {
         &self.events
     }
 
+    /// The temporary withdrawal that lasts: the last event, if it is one.
+    pub(in super::super) fn pending_withdrawal(&self) -> Option<Sequence> {
+        let last = self.events.last()?;
+        (self.entry.re_reservation_at().is_some() && last.reserve_again_at.is_some()).then_some(last.sequence)
+    }
+
     /// Adds an event that has got its sequence.
     pub(in super::super) fn push(&mut self, sequence: Sequence, event: &Event) {
         let Event { at, kind, channel, reserve_again_at, .. } = *event;
@@ -158,6 +164,8 @@ mod tests {
                 registrant: super::super::super::words::Registrant::new("x").expect("a name"),
                 filing: super::super::super::event::Filing::NONE,
                 reserve_again_at: again.map(Stamp::from_seconds),
+                scheduled_by: None,
+                renumbered_to: None,
             };
             record.push(Sequence::new(sequence), &event);
         }

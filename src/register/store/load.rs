@@ -11,8 +11,9 @@ use arc_swap::ArcSwapOption;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
 
 use super::super::entry::Entry;
+use super::super::schedule::Due;
 use super::super::snapshot::{Builder, Changed, Snapshot, SnapshotHead};
-use super::super::words::Sequence;
+use super::super::words::{EventKind, Sequence};
 use super::error::{OpenError, StoreError};
 use super::history::fold;
 use super::idempotency::{EXPIRY_TABLE, IDEMPOTENCY_TABLE};
@@ -55,6 +56,15 @@ pub(in super::super) fn file_opener(path: PathBuf, cache_bytes: usize) -> Opener
     })
 }
 
+/// A store as opened, and what a start builds from it.
+pub(in super::super) struct Loaded {
+    pub(in super::super) store: Store,
+    pub(in super::super) head: Head,
+    pub(in super::super) snapshot: Snapshot,
+    /// Temporary withdrawals that last.
+    pub(in super::super) pending: Vec<Due>,
+}
+
 /// The writing side of the store. There is one.
 pub(in super::super) struct Store {
     opener: Opener,
@@ -66,20 +76,21 @@ pub(in super::super) struct Store {
 
 impl Store {
     /// Opens the store, making it if it is not there, and builds the snapshot.
-    pub(in super::super) fn open(opener: Opener, now: Moment) -> Result<(Self, Head, Snapshot), OpenError> {
-        let (database, head, snapshot) = guarded(|| {
+    pub(in super::super) fn open(opener: Opener, now: Moment) -> Result<Loaded, OpenError> {
+        let (database, head, (snapshot, pending)) = guarded(|| {
             let database = opener(OpenMode::CreateIfMissing)?;
             if database.begin_read()?.list_tables()?.next().is_none() {
                 initialise(&database, now)?;
             }
             let txn = database.begin_read()?;
             let head = check(&txn)?;
-            let snapshot = build_snapshot(&txn, &head)?;
+            let built = build_snapshot(&txn, &head)?;
             drop(txn);
-            Ok((database, head, snapshot))
+            Ok((database, head, built))
         })?;
         let database = Arc::new(ArcSwapOption::from_pointee(database));
-        Ok((Self { opener, handle: StoreHandle { database }, failed: None }, head, snapshot))
+        let store = Self { opener, handle: StoreHandle { database }, failed: None };
+        Ok(Loaded { store, head, snapshot, pending })
     }
 
     /// The reading side.
@@ -182,8 +193,9 @@ fn check(txn: &ReadTransaction) -> Result<Head, OpenError> {
     }
 }
 
-fn build_snapshot(txn: &ReadTransaction, head: &Head) -> Result<Snapshot, OpenError> {
+fn build_snapshot(txn: &ReadTransaction, head: &Head) -> Result<(Snapshot, Vec<Due>), OpenError> {
     let mut builder = Builder::new();
+    let mut pending = Vec::new();
     for row in txn.open_table(HISTORY_TABLE)?.iter()? {
         let (key, value) = row?;
         let ordinal =
@@ -193,11 +205,12 @@ fn build_snapshot(txn: &ReadTransaction, head: &Head) -> Result<Snapshot, OpenEr
         if last > head.sequence {
             return Err(damage(HISTORY, Some(last), "an event lies beyond the head").into());
         }
+        pending.extend(entry.re_reservation_at().map(|at| Due { at, ordinal }));
         builder.push(ordinal, &entry).map_err(|_| damage(HISTORY, Some(last), "rows are out of order"))?;
     }
     let snapshot = builder.finish(SnapshotHead { sequence: head.sequence, as_of: head.as_of });
     if (snapshot.reserved_count(), snapshot.entry_count()) == (head.reserved, head.entries) {
-        Ok(snapshot)
+        Ok((snapshot, pending))
     } else {
         Err(damage(HISTORY, Some(head.sequence), "the entries are not as many as were written").into())
     }
@@ -209,7 +222,8 @@ fn changes_since(txn: &ReadTransaction, since: Sequence) -> Result<Vec<Changed>,
     for row in txn.open_table(BATCHES_TABLE)?.range(since.next().value()..)? {
         let (key, value) = row?;
         let row = Row::decode(Sequence::new(key.value()), value.value())?;
-        for event in row.events.iter().filter(|event| event.sequence > since) {
+        let later = row.events.iter().filter(|event| event.sequence > since);
+        for event in later.filter(|event| event.event.kind != EventKind::Renumbering) {
             let record = read_record(&history, event.event.ordinal)?;
             changes.push((event.event.ordinal, *record.entry()));
         }

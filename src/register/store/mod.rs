@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `batches` | sequence of the last event | the events, chained ([`row`]) |
 //! | `history` | ordinal | the number's events, short ([`history`]) |
+//! | `renumberings` | ordinal and sequence | nothing: both numbers of a renumbering point to it |
 //! | `settings` | name | format, creation, head |
 //! | `idempotency`, `idempotency-expiry` | hash of a request's key | what it led to, for 24 hours |
 //!
@@ -22,7 +23,7 @@ mod row;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
 pub(super) use append::{Appended, Appending};
 pub(super) use bulk::Bulk;
@@ -32,7 +33,7 @@ pub use idempotency::Idempotency;
 pub(super) use idempotency::Remembered;
 #[cfg(test)]
 pub(super) use load::OpenMode;
-pub(super) use load::{Opener, Store, file_opener};
+pub(super) use load::{Loaded, Opener, Store, file_opener};
 use row::Row;
 
 use super::event::{ChainHash, StoredEvent};
@@ -50,6 +51,10 @@ const SETTINGS: &str = "settings";
 const BATCHES_TABLE: TableDefinition<'static, u64, &[u8]> = TableDefinition::new(BATCHES);
 const HISTORY_TABLE: TableDefinition<'static, u32, &[u8]> = TableDefinition::new(HISTORY);
 const SETTINGS_TABLE: TableDefinition<'static, &str, &[u8]> = TableDefinition::new(SETTINGS);
+
+/// Both numbers of every renumbering, with its sequence. Apart from `history`,
+/// so that it cannot have any influence on an answer.
+const RENUMBERINGS_TABLE: TableDefinition<'static, (u32, u64), ()> = TableDefinition::new("renumberings");
 
 const FORMAT_KEY: &str = "format";
 const CREATED_KEY: &str = "created";
@@ -147,18 +152,26 @@ impl StoreHandle {
             let record = read_record(&txn.open_table(HISTORY_TABLE)?, ordinal)?;
             let batches = txn.open_table(BATCHES_TABLE)?;
             let mut row: Vec<StoredEvent> = Vec::new();
-            let mut events = Vec::with_capacity(record.events().len());
-            for short in record.events() {
-                if row.last().is_none_or(|last| last.sequence < short.sequence) {
-                    row = row_with(&batches, short.sequence)?;
+            let own = record.events().iter().map(|short| (short.sequence, Some(short.at)));
+            let mut sequences: Vec<_> = own.collect();
+            sequences.extend(renumberings_of(txn, ordinal)?.into_iter().map(|sequence| (sequence, None)));
+            sequences.sort_unstable();
+            let mut events = Vec::with_capacity(sequences.len());
+            for (sequence, at) in sequences {
+                if row.last().is_none_or(|last| last.sequence < sequence) {
+                    row = row_with(&batches, sequence)?;
                 }
+                let is_it = |found: &&StoredEvent| match at {
+                    Some(at) => found.event.ordinal == ordinal && found.event.at == at,
+                    None => found.event.ordinal == ordinal || found.event.renumbered_to == Some(ordinal),
+                };
                 let event = row
-                    .binary_search_by_key(&short.sequence, |event| event.sequence)
+                    .binary_search_by_key(&sequence, |event| event.sequence)
                     .ok()
-                    .map(|at| &row[at])
-                    .filter(|found| found.event.ordinal == ordinal && found.event.at == short.at)
+                    .map(|place| &row[place])
+                    .filter(is_it)
                     .ok_or_else(|| {
-                        damage(HISTORY, Some(short.sequence), "an event of a number is not in the batches")
+                        damage(HISTORY, Some(sequence), "an event of a number is not in the batches")
                     })?;
                 events.push(event.clone());
             }
@@ -204,6 +217,24 @@ fn read_record(
         Some(row) => Record::decode(ordinal, row.value())?,
         None => Record::absent(ordinal),
     })
+}
+
+/// The renumberings that a number is the old or the new number of.
+fn renumberings_of(txn: &ReadTransaction, ordinal: Ordinal) -> Result<Vec<Sequence>, StoreError> {
+    match txn.open_table(RENUMBERINGS_TABLE) {
+        Ok(table) => sequences_of(&table, ordinal),
+        // No event was written since the table exists.
+        Err(TableError::TableDoesNotExist(_)) => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn sequences_of(
+    table: &impl ReadableTable<(u32, u64), ()>,
+    ordinal: Ordinal,
+) -> Result<Vec<Sequence>, StoreError> {
+    let rows = table.range((ordinal.value(), 0)..=(ordinal.value(), u64::MAX))?;
+    rows.map(|row| Ok(Sequence::new(row?.0.value().1))).collect()
 }
 
 /// The events of the row that holds this sequence; empty when there is none.

@@ -3,7 +3,7 @@
 //! Key: the sequence of the last event. Value: hash before the first event (32
 //! bytes), hash of the last (32), count (u32), registrants (count u16, each with
 //! its length u8), then for each event ordinal, stamp, tag (kind, channel,
-//! filing?, re-reservation?), registrant's index, and what the tag announces.
+//! filing?, re-reservation?, scheduled?), registrant's index, and what the tag announces.
 //! The hashes between are made again from the events.
 
 use std::collections::HashMap;
@@ -21,6 +21,9 @@ pub(super) const ROW_EVENTS_MAX: usize = IMPORT_CHUNK_LINES;
 
 const FILING_BIT: u8 = 1 << 4;
 const AGAIN_BIT: u8 = 1 << 5;
+const SCHEDULED_BIT: u8 = 1 << 6;
+/// The second bit of the kind.
+const KIND_BIT: u8 = 1 << 7;
 
 /// Collects the events of one row.
 pub(super) struct RowBuilder {
@@ -75,17 +78,27 @@ impl RowBuilder {
         let filing = event.filing.code();
         let filing_bit = if filing == 0 { 0 } else { FILING_BIT };
         let again_bit = if event.reserve_again_at.is_some() { AGAIN_BIT } else { 0 };
+        let scheduled_bit = if event.scheduled_by.is_some() { SCHEDULED_BIT } else { 0 };
         let index = self.registrant_index(&event.registrant);
         let out = &mut self.events;
         out.extend_from_slice(&event.ordinal.value().to_le_bytes());
         out.extend_from_slice(&event.at.seconds().to_le_bytes());
-        out.push(event.kind.code() | event.channel.code() << 1 | filing_bit | again_bit);
+        let kind = event.kind.code();
+        let kind_bits = kind & 1 | if kind & 2 == 0 { 0 } else { KIND_BIT };
+        out.push(kind_bits | event.channel.code() << 1 | filing_bit | again_bit | scheduled_bit);
         put_varint(out, u64::from(index));
         if filing != 0 {
             out.extend_from_slice(&filing.to_le_bytes());
         }
         if let Some(again_at) = event.reserve_again_at {
             out.extend_from_slice(&again_at.seconds().to_le_bytes());
+        }
+        if let Some(withdrawal) = event.scheduled_by {
+            put_varint(out, withdrawal.value());
+        }
+        // Announced by the kind.
+        if let Some(new) = event.renumbered_to {
+            out.extend_from_slice(&new.value().to_le_bytes());
         }
         self.sequence
     }
@@ -180,9 +193,24 @@ fn event(fields: &mut Fields<'_>, registrants: &[Registrant]) -> Option<Event> {
     let registrant = registrants.get(usize::try_from(fields.varint()?).ok()?)?.clone();
     let filing = if tag & FILING_BIT == 0 { Filing::NONE } else { Filing::from_code(fields.u16()?)? };
     let reserve_again_at = if tag & AGAIN_BIT == 0 { None } else { Some(Stamp::from_seconds(fields.u32()?)) };
-    let kind = EventKind::from_code(tag & 1)?;
+    let scheduled_by = if tag & SCHEDULED_BIT == 0 { None } else { Some(Sequence::new(fields.varint()?)) };
+    let kind = EventKind::from_code(tag & 1 | if tag & KIND_BIT == 0 { 0 } else { 2 })?;
+    let renumbered_to = match kind {
+        EventKind::Renumbering => Some(Ordinal::new(fields.u32()?)?),
+        EventKind::Reservation | EventKind::Withdrawal => None,
+    };
     let channel = Channel::from_code(tag >> 1 & 0b111)?;
-    (tag >> 6 == 0).then_some(Event { ordinal, at, kind, channel, registrant, filing, reserve_again_at })
+    Some(Event {
+        ordinal,
+        at,
+        kind,
+        channel,
+        registrant,
+        filing,
+        reserve_again_at,
+        scheduled_by,
+        renumbered_to,
+    })
 }
 
 #[cfg(test)]
@@ -195,7 +223,7 @@ mod tests {
             .map(|n| Event {
                 ordinal: Ordinal::new(n * 1_000_003).expect("in range"),
                 at: Stamp::from_seconds(n * 77),
-                kind: EventKind::ALL[n as usize % 2],
+                kind: EventKind::ALL[n as usize % 3],
                 channel: Channel::ALL[n as usize % 7],
                 registrant: Registrant::new(&format!("Gmina {}", n % 5)).expect("a name"),
                 filing: Filing {
@@ -205,6 +233,8 @@ mod tests {
                     majority_by_marriage: n % 3 == 0,
                 },
                 reserve_again_at: (n % 4 == 1).then(|| Stamp::from_seconds(n * 78)),
+                scheduled_by: (n % 4 == 2).then(|| Sequence::new(u64::from(n) * 1_000)),
+                renumbered_to: if n % 3 == 2 { Ordinal::new(n) } else { None },
             })
             .collect()
     }

@@ -139,6 +139,6 @@ fn a_stopped_writer_says_so() {
     assert!(matches!(*commander.health(), Health::Failed { .. }));
     let refused = runtime.block_on(commander.submit(reserve(person(1))));
     assert!(matches!(refused, Err(CommandError::Unavailable { .. })));
-    let refused = runtime.block_on(commander.import_chunk(Vec::new()));
+    let refused = runtime.block_on(import(&commander, Vec::new()));
     assert!(matches!(refused, Err(CommandError::Unavailable { .. })));
 }

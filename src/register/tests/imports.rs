@@ -60,6 +60,7 @@ fn one_bad_line_refuses_its_chunk_with_the_reason() {
         (line(person(8), Withdrawal, -100, Channel::EService), LineReason::NotReserved),
         (line(person(3), Withdrawal, -601, Channel::EService), LineReason::OutOfOrder),
         (line(person(8), Reservation, 1, Channel::EService), LineReason::FutureMoment),
+        (line(person(8), EventKind::Renumbering, -9, Channel::PeselRegister), LineReason::KindNotImported),
         (line(person(8), Reservation, -START - 1, Channel::EService), LineReason::MomentOutOfRange),
         (line(person(8), Reservation, 1 << 32, Channel::EService), LineReason::MomentOutOfRange),
     ];
@@ -89,9 +90,9 @@ fn one_bad_line_refuses_its_chunk_with_the_reason() {
 fn a_refused_chunk_leaves_its_neighbours_in_the_same_commit_alone() {
     let (dir, opened) = opened();
     let outcomes = opened.runtime.block_on(async {
-        let good = opened.commander.import_chunk(feed());
-        let bad = opened.commander.import_chunk(vec![line(person(8), Withdrawal, -1, Channel::Gmina)]);
-        let more = opened.commander.import_chunk(vec![line(person(5), Withdrawal, -1, Channel::Gmina)]);
+        let good = import(&opened.commander, feed());
+        let bad = import(&opened.commander, vec![line(person(8), Withdrawal, -1, Channel::Gmina)]);
+        let more = import(&opened.commander, vec![line(person(5), Withdrawal, -1, Channel::Gmina)]);
         let command = opened.commander.submit(reserve(person(8)));
         let (good, bad, more, command) = tokio::join!(good, bad, more, command);
         command.expect("allowed");
@@ -118,4 +119,68 @@ fn chunks_have_a_limit() {
     assert_eq!(outcome.recorded, max as u64);
     assert_eq!(opened.import(Vec::new()).expect("nothing to do").recorded, 0);
     assert_eq!(opened.reader.events(Sequence::new(9_995), 100).expect("readable").len(), 5);
+}
+
+fn reservations(from: u32, count: u32) -> Vec<ImportLine> {
+    (from..from + count).map(|n| line(person(n), Reservation, -900, Channel::Bank)).collect()
+}
+
+fn withdrawals(from: u32, count: u32) -> Vec<ImportLine> {
+    (from..from + count).map(|n| line(person(n), Withdrawal, -800, Channel::Gmina)).collect()
+}
+
+#[test]
+fn one_import_changes_only_so_much() {
+    let (_dir, opened) = opened();
+    let run = |chunks: Vec<Vec<ImportLine>>, allowed: bool| {
+        let run = opened.commander.import_run(allowed);
+        opened.runtime.block_on(async {
+            let mut in_flight = Vec::new();
+            for chunk in chunks {
+                in_flight.push(run.send(chunk).await.expect("sent"));
+            }
+            let mut outcomes = Vec::new();
+            for chunk in in_flight {
+                outcomes.push(chunk.outcome().await.map(|outcome| outcome.recorded));
+            }
+            outcomes
+        })
+    };
+    assert_eq!(run(vec![reservations(0, 600), reservations(600, 400)], false), [Ok(600), Ok(400)]);
+    // 20 % of a thousand in three chunks, then one more; a chunk behind does not
+    // pass the refused one by.
+    let grown = run(
+        vec![
+            reservations(1_000, 100),
+            reservations(1_000, 100),
+            reservations(1_100, 100),
+            reservations(1_200, 1),
+            Vec::new(),
+        ],
+        false,
+    );
+    let refused = CommandError::MassChange { reserved_before: 1_000, change: 201 };
+    assert_eq!(grown, [Ok(100), Ok(0), Ok(100), Err(refused), Err(CommandError::ImportEnded)]);
+    assert_eq!(opened.reader.snapshot().reserved_count(), 1_200);
+    let refused = CommandError::MassChange { reserved_before: 1_200, change: -13 };
+    assert_eq!(run(vec![withdrawals(0, 12), withdrawals(12, 1)], false), [Ok(12), Err(refused)]);
+    // What a run takes away and adds counts together.
+    assert_eq!(run(vec![[withdrawals(100, 20), reservations(1_300, 20)].concat()], false), [Ok(40)]);
+    assert_eq!(run(vec![withdrawals(200, 700)], true), [Ok(700)]);
+    // Lines that change nothing are no change.
+    let repeated = line(person(1_000), Reservation, -1, Channel::PeselRegister);
+    assert_eq!(run(vec![vec![repeated]], false), [Ok(1)]);
+}
+
+#[test]
+fn a_refused_chunk_does_not_end_its_import() {
+    let (_dir, opened) = opened();
+    let run = opened.commander.import_run(false);
+    let outcomes = opened.runtime.block_on(async {
+        let bad = run.send(withdrawals(5, 1)).await.expect("sent");
+        let good = run.send(reservations(0, 5)).await.expect("sent");
+        (bad.outcome().await, good.outcome().await.map(|outcome| outcome.recorded))
+    });
+    let refusals = vec![LineRefusal { index: 0, reason: LineReason::NotReserved }];
+    assert_eq!(outcomes, (Err(CommandError::ImportRefused(refusals)), Ok(5)));
 }

@@ -1,10 +1,15 @@
 //! The room as a whole: commands, imports, failures of the disk, tampering.
 
+mod crash;
 mod disk;
 mod failures;
 mod history;
 mod imports;
+mod model;
+
+mod renumbering;
 mod scale;
+mod schedule;
 mod tampering;
 mod writer;
 
@@ -54,8 +59,31 @@ fn withdraw(ordinal: Ordinal) -> Submission {
     Submission { command: command(ordinal, change, Channel::EService), idempotency: None }
 }
 
+fn withdraw_until(ordinal: Ordinal, seconds: i64) -> Submission {
+    let change = Change::Withdrawal { reserve_again_at: Stamp::try_from(moment(seconds)).ok() };
+    Submission { command: command(ordinal, change, Channel::EService), idempotency: None }
+}
+
+fn ex_officio(ordinal: Ordinal) -> Submission {
+    Submission { command: command(ordinal, Change::Reservation, Channel::PeselRegister), idempotency: None }
+}
+
+/// Waits for what another thread is about to make true.
+fn until(mut is_so: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !is_so() {
+        assert!(std::time::Instant::now() < deadline, "it never came");
+        std::thread::yield_now();
+    }
+}
+
 fn line(ordinal: Ordinal, kind: EventKind, seconds: i64, channel: Channel) -> ImportLine {
     ImportLine { ordinal, kind, moment: moment(seconds), channel, registrant: registrant() }
+}
+
+/// A chunk as an import of its own that may change as much as it likes.
+async fn import(commander: &Commander, lines: Vec<ImportLine>) -> Result<ImportOutcome, CommandError> {
+    commander.import_run(true).send(lines).await?.outcome().await
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -77,7 +105,12 @@ impl Opened {
     }
 
     fn with(opener: Opener) -> Result<Self, OpenError> {
-        let (clock, hand) = Clock::manual(moment(0));
+        Self::with_clock(opener, 0)
+    }
+
+    /// Opened when the clock shows this.
+    fn with_clock(opener: Opener, seconds: i64) -> Result<Self, OpenError> {
+        let (clock, hand) = Clock::manual(moment(seconds));
         let (reader, commander, thread) = open_with(opener, clock)?;
         Ok(Self { reader, commander, thread, hand, runtime: runtime() })
     }
@@ -86,8 +119,26 @@ impl Opened {
         self.runtime.block_on(self.commander.submit(submission))
     }
 
+    /// Submits all of them at once, to be decided in this order.
+    fn submit_all(&self, submissions: Vec<Submission>) -> Vec<Result<Outcome, CommandError>> {
+        self.runtime.block_on(tokio::task::LocalSet::new().run_until(async {
+            let tasks: Vec<_> = submissions
+                .into_iter()
+                .map(|submission| {
+                    let commander = self.commander.clone();
+                    tokio::task::spawn_local(async move { commander.submit(submission).await })
+                })
+                .collect();
+            let mut outcomes = Vec::with_capacity(tasks.len());
+            for task in tasks {
+                outcomes.push(task.await.expect("no panic"));
+            }
+            outcomes
+        }))
+    }
+
     fn import(&self, lines: Vec<ImportLine>) -> Result<ImportOutcome, CommandError> {
-        self.runtime.block_on(self.commander.import_chunk(lines))
+        self.runtime.block_on(import(&self.commander, lines))
     }
 
     fn states(&self) -> BTreeMap<Ordinal, State> {
@@ -117,7 +168,7 @@ fn states_of<'a>(events: impl IntoIterator<Item = &'a StoredEvent>) -> BTreeMap<
             (EventKind::Withdrawal, State::Reserved { reserved_at }) => {
                 State::Withdrawn { reserved_at, withdrawn_at: moment }
             }
-            (EventKind::Withdrawal, _) => *state,
+            (EventKind::Withdrawal | EventKind::Renumbering, _) => *state,
         };
     }
     states

@@ -207,19 +207,19 @@ fn import_of_the_real_size() {
     }
     let begun = Instant::now();
     opened.runtime.block_on(tokio::task::LocalSet::new().run_until(async {
+        let run = opened.commander.import_run(true);
         let mut running = std::collections::VecDeque::new();
         for (index, chunk) in numbers.chunks(crate::limits::IMPORT_CHUNK_LINES).enumerate() {
             let at = index as i64 - 10_000;
             let lines =
                 chunk.iter().map(|ordinal| line(*ordinal, EventKind::Reservation, at, Channel::EService));
-            let (commander, lines) = (opened.commander.clone(), lines.collect());
-            running.push_back(tokio::task::spawn_local(async move { commander.import_chunk(lines).await }));
-            if running.len() == crate::limits::IMPORT_CHUNKS_PENDING_MAX * 2 {
-                running.pop_front().expect("not empty").await.expect("no panic").expect("imported");
+            running.push_back(run.send(lines.collect()).await.expect("taken"));
+            if running.len() == crate::limits::IMPORT_CHUNKS_PENDING_MAX {
+                running.pop_front().expect("not empty").outcome().await.expect("imported");
             }
         }
-        for task in running {
-            task.await.expect("no panic").expect("imported");
+        for chunk in running {
+            chunk.outcome().await.expect("imported");
         }
     }));
     figure("import, s", begun.elapsed().as_secs_f64());

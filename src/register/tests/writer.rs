@@ -111,14 +111,8 @@ fn the_law_reaches_the_caller() {
     assert_eq!(refusal(reserve(person(1))), CommandError::Refused(Refusal::FilingTooSoon { allowed_from }));
     opened.hand.set(allowed_from);
     opened.submit(reserve(person(1))).expect("allowed");
-    let again_at = |seconds| {
-        let reserve_again_at = Stamp::try_from(moment(seconds)).ok();
-        let change = Change::Withdrawal { reserve_again_at };
-        Submission { command: command(person(1), change, Channel::EService), idempotency: None }
-    };
-    assert_eq!(refusal(again_at(7_200)), CommandError::NotYet);
     let too_soon = Refusal::ReReservationTooSoon { allowed_from: moment(3_600) };
-    assert_eq!(refusal(again_at(1_900)), CommandError::Refused(too_soon));
+    assert_eq!(refusal(withdraw_until(person(1), 3_599)), CommandError::Refused(too_soon));
     assert_eq!(opened.all_events().len(), 3, "a refusal leaves no trace in the register");
 }
 

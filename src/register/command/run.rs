@@ -1,0 +1,149 @@
+//! One run of an import: its chunks in order, what they may change together, and
+//! where it stops.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use tokio::sync::oneshot;
+
+use super::import::{ImportLine, ImportOutcome};
+use super::{Chunk, CommandError, Commander, Message};
+use crate::limits::{IMPORT_CHUNK_LINES, IMPORT_GROWTH_PERCENT_MAX, IMPORT_SHRINK_PERCENT_MAX};
+
+/// Sends the chunks of one import, several in flight at once; they are decided in
+/// the order in which they were sent.
+///
+/// A run may not shrink the set of reserved numbers by more than
+/// [`IMPORT_SHRINK_PERCENT_MAX`] per cent nor grow it by more than
+/// [`IMPORT_GROWTH_PERCENT_MAX`], counted from where its first chunk found it,
+/// unless that is allowed: a wrong file or a wrong feed must not pass for the
+/// truth. An empty register may grow.
+pub struct ImportRun {
+    commander: Commander,
+    ledger: Arc<Ledger>,
+}
+
+/// A chunk on its way.
+#[must_use = "what became of the chunk is told by `outcome`"]
+pub struct ChunkInFlight {
+    commander: Commander,
+    answer: oneshot::Receiver<Result<ImportOutcome, CommandError>>,
+}
+
+/// What a run has changed; written by the writer's thread alone.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    mass_change_allowed: bool,
+    /// Numbers that were reserved when the first chunk was decided.
+    reserved_before: OnceLock<u64>,
+    /// By how many the run has changed that.
+    change: AtomicI64,
+    /// A chunk was lost: the ones behind it must not pass it by.
+    ended: AtomicBool,
+}
+
+impl ImportRun {
+    pub(super) fn new(commander: Commander, mass_change_allowed: bool) -> Self {
+        Self { commander, ledger: Arc::new(Ledger { mass_change_allowed, ..Ledger::default() }) }
+    }
+
+    /// Sends a chunk of events: all of its lines are recorded, or none. Lines that
+    /// are recorded already count as done, so an import that broke off can be sent
+    /// again from its beginning. Waits while too many chunks are on their way.
+    ///
+    /// # Errors
+    /// [`CommandError::ChunkTooLarge`], or when the writer has stopped.
+    pub async fn send(&self, lines: Vec<ImportLine>) -> Result<ChunkInFlight, CommandError> {
+        if lines.len() > IMPORT_CHUNK_LINES {
+            return Err(CommandError::ChunkTooLarge);
+        }
+        let commander = &self.commander;
+        let slot = Arc::clone(&commander.import_slots).acquire_owned().await;
+        let slot = slot.map_err(|_| commander.unavailable())?;
+        let (reply, answer) = oneshot::channel();
+        let chunk = Chunk { lines, ledger: Arc::clone(&self.ledger), _slot: slot };
+        let sent = commander.queue.send(Message::Import(chunk, reply)).await;
+        sent.map_err(|_| commander.unavailable())?;
+        Ok(ChunkInFlight { commander: commander.clone(), answer })
+    }
+}
+
+impl ChunkInFlight {
+    /// What became of it. Refused lines ([`CommandError::ImportRefused`]) refuse
+    /// this chunk alone; any other error ends the run, and no chunk behind it is
+    /// recorded.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn outcome(self) -> Result<ImportOutcome, CommandError> {
+        self.answer.await.unwrap_or_else(|_| Err(self.commander.unavailable()))
+    }
+}
+
+impl Ledger {
+    /// Enters a chunk that would change the number of reserved numbers, `reserved`
+    /// before it, by `change`.
+    pub(super) fn enter(&self, reserved: u64, change: i64) -> Result<(), CommandError> {
+        let reserved_before = *self.reserved_before.get_or_init(|| reserved);
+        let change = self.change.load(Ordering::Relaxed) + change;
+        if !self.mass_change_allowed && is_mass_change(reserved_before, change) {
+            self.end();
+            return Err(CommandError::MassChange { reserved_before, change });
+        }
+        self.change.store(change, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+}
+
+fn is_mass_change(reserved_before: u64, change: i64) -> bool {
+    let percent_max = if change < 0 { IMPORT_SHRINK_PERCENT_MAX } else { IMPORT_GROWTH_PERCENT_MAX };
+    let is_first_load = reserved_before == 0 && change > 0;
+    let change = u128::from(change.unsigned_abs()) * 100;
+    !is_first_load && change > u128::from(reserved_before) * u128::from(percent_max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_percentages_are_of_what_was_there() {
+        let cases = [
+            (1_000, -10, false),
+            (1_000, -11, true),
+            (1_000, 200, false),
+            (1_000, 201, true),
+            (99, -1, true),
+            (0, 5_000_000, false),
+            (0, 0, false),
+            (4, 1, true),
+            (5, 1, false),
+        ];
+        for (reserved, change, expected) in cases {
+            assert_eq!(is_mass_change(reserved, change), expected, "{change} of {reserved}");
+        }
+    }
+
+    #[test]
+    fn chunks_count_together_and_from_the_first() {
+        let ledger = Ledger::default();
+        assert_eq!(ledger.enter(1_000, 150), Ok(()));
+        assert_eq!(ledger.enter(9_999, -100), Ok(()));
+        assert_eq!(ledger.enter(1, 150), Ok(()));
+        assert!(!ledger.has_ended());
+        let refused = CommandError::MassChange { reserved_before: 1_000, change: 201 };
+        assert_eq!(ledger.enter(1_200, 1), Err(refused));
+        assert!(ledger.has_ended());
+        let allowed = Ledger { mass_change_allowed: true, ..Ledger::default() };
+        assert_eq!(allowed.enter(1_000, -1_000), Ok(()));
+    }
+}
