@@ -8,7 +8,6 @@ local key = io.open(os.getenv("KEY_FILE")):read("l")
 local headers = {
   ["authorization"] = "Bearer " .. key,
   ["content-type"] = "application/json",
-  ["host"] = "localhost",
 }
 local requests, at = {}, 0
 
