@@ -113,6 +113,8 @@ PY
 
 for round in $(seq "$ROUNDS"); do
   echo "round $round" >&2
+  # What others left to be written must not stand before the syncs measured here.
+  sync
   read -r bare bare_p50 < <(load $bare_port 64 0); read -r own own_p50 < <(load $gate_port 64 0)
   read -r bare_one bare_one_p50 < <(load $bare_port 1 0); read -r one one_p50 < <(load $gate_port 1 0)
   read -r batch batch_p50 < <(load $gate_port 16 1)

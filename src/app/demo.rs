@@ -18,7 +18,7 @@ use super::process;
 use super::serve::control_runtime;
 use crate::access::{AllowList, Institution, KeyLimits, Name, NewKey, NewToken};
 use crate::audit::Durability;
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::datadir::DataDir;
 use crate::environment::Environment;
 use crate::gate::FailureLimits;
@@ -243,13 +243,14 @@ fn blueprint(data: &DataDir, options: &DemoOptions) -> Result<Blueprint, Instanc
 fn make_certificate(dir: &Path) -> Result<TlsFiles, InstanceError> {
     let files =
         TlsFiles { certificate: dir.join("demo-tls-certificate.pem"), key: dir.join("demo-tls-key.pem") };
-    if files.certificate.exists() && files.key.exists() {
+    if files.key.exists() && is_fresh(&files.certificate) {
         return Ok(files);
     }
     let failed = |error: &dyn std::fmt::Display| InstanceError::new("demo certificate", error);
     let authority_key = rcgen::KeyPair::generate().map_err(|error| failed(&error))?;
     let mut authority = rcgen::CertificateParams::default();
     authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    set_validity(&mut authority, Clock::system().now());
     authority.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
     authority.distinguished_name.push(rcgen::DnType::CommonName, "peselgate demo authority");
     let authority_certificate = authority.self_signed(&authority_key).map_err(|error| failed(&error))?;
@@ -258,6 +259,7 @@ fn make_certificate(dir: &Path) -> Result<TlsFiles, InstanceError> {
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     let mut server = rcgen::CertificateParams::new(names).map_err(|error| failed(&error))?;
     server.distinguished_name.push(rcgen::DnType::CommonName, "peselgate demo");
+    set_validity(&mut server, Clock::system().now());
     server.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
     let certificate = server.signed_by(&key, &issuer).map_err(|error| failed(&error))?;
     let write = |path: &Path, text: &str, mode| {
@@ -271,6 +273,26 @@ fn make_certificate(dir: &Path) -> Result<TlsFiles, InstanceError> {
         .and_then(|()| write(&files.certificate, &certificate.pem(), 0o644))
         .map_err(|error| failed(&error))?;
     Ok(files)
+}
+
+/// Good from yesterday, for clients whose clock is behind, for a year and a month.
+fn set_validity(certificate: &mut rcgen::CertificateParams, now: Moment) {
+    let date = |days: i64| {
+        let day = Moment::from_unix_seconds(now.unix_seconds() + days * 86_400).rfc3339();
+        let number = |digits: &[u8]| digits.iter().fold(0u16, |n, digit| n * 10 + u16::from(digit - b'0'));
+        rcgen::date_time_ymd(
+            i32::from(number(&day[..4])),
+            number(&day[5..7]) as u8,
+            number(&day[8..10]) as u8,
+        )
+    };
+    (certificate.not_before, certificate.not_after) = (date(-1), date(396));
+}
+
+/// Made less than ten months ago: the certificate is good for a year.
+fn is_fresh(certificate: &Path) -> bool {
+    let made = fs::metadata(certificate).and_then(|file| file.modified()).ok();
+    made.and_then(|made| made.elapsed().ok()).is_some_and(|age| age < Duration::from_secs(300 * 86_400))
 }
 
 /// What is printed once all planes answer.
