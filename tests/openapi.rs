@@ -328,7 +328,24 @@ fn number(ten: &str) -> String {
     numbers.into_iter().find(|text| Pesel::parse(text.as_bytes()).is_ok()).expect("a check digit")
 }
 
+fn renumbering_refusals(prober: &mut Prober) {
+    let renumber = prober.operation("renumber");
+    let (old, new, past) = ("50810100014", "90923100134", "2025-03-01T08:00:00Z");
+    for (old, new, moment, status, code) in [
+        // The document's own example, told again.
+        (old, new, past, 200, ""),
+        (old, new, "2099-01-01T00:00:00Z", 422, "future-moment"),
+        (old, "50810100015", past, 422, "invalid-pesel"),
+        (old, old, past, 422, "invalid-value"),
+    ] {
+        let body = json!({"old": old, "new": new, "moment": moment});
+        let request = prober.asked(&renumber).json(&body);
+        prober.expect(&renumber, &request, status, code);
+    }
+}
+
 fn register_refusals(prober: &mut Prober) {
+    renumbering_refusals(prober);
     let reserve = prober.operation("reserve");
     let withdraw = prober.operation("withdraw");
     let fresh = number("9092319999");
