@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::client::Caller;
-use crate::harness::{Demo, Instance, clean, dump, fictional, issue, program, skipped, wait_for};
+use crate::harness::{Demo, Instance, binary, clean, dump, fictional, issue, program, skipped, wait_for};
 use crate::load::{Told, assert_on_record};
 use crate::serve::{init, write_config};
 
@@ -33,7 +33,7 @@ fn after_a_failed_sync_nothing_is_answered() {
     let mut command = Command::new("strace");
     // -D: the program is our child, strace its grandchild; the status is ours.
     command.args(["-D", "-f", "-o", "/dev/null", "-e", "trace=fdatasync"]);
-    command.args(["-e", "inject=fdatasync:error=EIO:when=20+", env!("CARGO_BIN_EXE_peselgate")]);
+    command.args(["-e", "inject=fdatasync:error=EIO:when=20+"]).arg(binary());
     home.arguments(&mut command, &[]);
     let demo = home.start_command(clean(command));
     let numbers = demo.numbers("reserved.csv");

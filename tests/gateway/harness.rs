@@ -35,9 +35,16 @@ pub(crate) fn skipped(why: &str) {
     eprintln!("skipped: {why}");
 }
 
+/// The program under test: cargo's, or the one that `PESELGATE_TEST_BINARY`
+/// names, a release build say.
+pub(crate) fn binary() -> PathBuf {
+    std::env::var_os("PESELGATE_TEST_BINARY")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_peselgate")), PathBuf::from)
+}
+
 /// The program, away from whatever the environment of the test says.
 pub(crate) fn program() -> Command {
-    clean(Command::new(env!("CARGO_BIN_EXE_peselgate")))
+    clean(Command::new(binary()))
 }
 
 pub(crate) fn clean(mut command: Command) -> Command {

@@ -64,7 +64,8 @@ impl Snapshot {
         self.head.sequence
     }
 
-    /// The moment of that event; of the store's creation when there is none.
+    /// The latest moment of any event up to there; of the store's creation when
+    /// there is none.
     #[must_use]
     pub const fn as_of(&self) -> Moment {
         self.head.as_of

@@ -81,7 +81,10 @@ impl<'txn, 'base> Appending<'txn, 'base> {
     /// another step, so that an import may write that in the order of numbers.
     pub(in super::super) fn log(&mut self, event: &Event) -> Result<Sequence, StoreError> {
         let sequence = self.row.push(event);
-        self.head.as_of = event.at.moment();
+        // An initial load brings each number's history in order, not all of them
+        // together: the register is as of the latest moment it has seen.
+        let at = event.at.moment();
+        self.head.as_of = if sequence == Sequence::ZERO.next() { at } else { self.head.as_of.max(at) };
         if self.row.is_full() {
             self.close_row()?;
         }

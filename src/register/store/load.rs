@@ -182,8 +182,8 @@ fn check(txn: &ReadTransaction) -> Result<Head, OpenError> {
         Some((key, value)) => {
             let key = Sequence::new(key.value());
             let row = Row::decode(key, value.value())?;
-            let as_of = row.events.last().map(|last| last.event.at.moment());
-            (key, row.last, as_of) == (head.sequence, head.hash, Some(head.as_of))
+            let at = row.events.last().map(|last| last.event.at.moment());
+            (key, row.last) == (head.sequence, head.hash) && at <= Some(head.as_of)
         }
     };
     if agrees {

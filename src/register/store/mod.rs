@@ -65,7 +65,7 @@ const HEAD_KEY: &str = "head";
 pub(super) struct Head {
     pub(super) sequence: Sequence,
     pub(super) hash: ChainHash,
-    /// Moment of the last event; of the creation when there is none.
+    /// The latest moment of any event; of the creation when there is none.
     pub(super) as_of: Moment,
     pub(super) reserved: u64,
     pub(super) entries: u64,
@@ -77,17 +77,23 @@ impl Head {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(64);
+        let mut out = Vec::with_capacity(68);
         out.extend_from_slice(&self.sequence.value().to_le_bytes());
         out.extend_from_slice(self.hash.as_bytes());
         out.extend_from_slice(&self.as_of.unix_seconds().to_le_bytes());
         out.extend_from_slice(&self.reserved.to_le_bytes());
         out.extend_from_slice(&self.entries.to_le_bytes());
+        let checksum = crc32c::crc32c(&out);
+        out.extend_from_slice(&checksum.to_le_bytes());
         out
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut fields = codec::Fields::new(bytes);
+        let (fields, checksum) = bytes.split_last_chunk::<4>()?;
+        if crc32c::crc32c(fields) != u32::from_le_bytes(*checksum) {
+            return None;
+        }
+        let mut fields = codec::Fields::new(fields);
         let head = Self {
             sequence: Sequence::new(fields.u64()?),
             hash: ChainHash(fields.array()?),

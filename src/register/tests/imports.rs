@@ -36,6 +36,15 @@ fn a_feed_is_recorded_in_its_order() {
 }
 
 #[test]
+fn the_register_is_as_of_the_latest_moment_not_the_last_line() {
+    let (_dir, opened) = opened();
+    opened.import(feed()).expect("imported");
+    assert_eq!(opened.reader.snapshot().as_of(), moment(-500));
+    opened.import(vec![line(person(7), Reservation, -950, Channel::Gmina)]).expect("imported");
+    assert_eq!(opened.reader.snapshot().as_of(), moment(-500));
+}
+
+#[test]
 fn a_feed_sent_again_changes_nothing() {
     let (_dir, opened) = opened();
     // Cut at any line, as after a crash, and sent again from the beginning.

@@ -112,11 +112,25 @@ fn a_changed_or_removed_history_is_refused() {
 }
 
 #[test]
-fn a_head_that_is_not_the_last_event_is_refused() {
-    for byte in [0, 8, 40] {
+fn a_changed_head_is_refused() {
+    for byte in 0..68 {
         let (_dir, path) = written();
         alter(&path, SETTINGS, "head", |head| {
             head[byte] ^= 1;
+            true
+        });
+        assert_eq!(damage_table(&path), "settings", "byte {byte}");
+    }
+}
+
+#[test]
+fn a_head_that_is_not_the_last_event_is_refused() {
+    for byte in [0, 8] {
+        let (_dir, path) = written();
+        alter(&path, SETTINGS, "head", |head| {
+            head[byte] ^= 1;
+            let (fields, checksum) = head.split_last_chunk_mut::<4>().expect("a checksum");
+            *checksum = crc32c::crc32c(fields).to_le_bytes();
             true
         });
         assert_eq!(damage_table(&path), "batches", "byte {byte}");
