@@ -7,6 +7,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ use tokio::net::TcpStream;
 use super::acceptor::Accepted;
 use super::control::{Control, Entry};
 use super::guarded_io::{GuardedIo, PREFACE, closing_answer};
+use super::head_timer::HeadTimer;
 use super::worker::Worker;
 use crate::gate::{IdentityCache, Peer};
 use crate::http::problem::Code;
@@ -125,7 +127,8 @@ where
             let connection = Rc::clone(&connection);
             async move { Ok::<_, Infallible>(verify::handle(connection, request).await) }
         });
-        let serving = http1_builder(header_read_timeout).serve_connection(io, service);
+        let timer = HeadTimer::new(Arc::clone(control.head()), Instant::now());
+        let serving = http1_builder(timer, header_read_timeout).serve_connection(io, service);
         let mut serving = Retiring { control, told: false, connection: serving };
         match (&mut serving).await {
             Err(error) if error.is_timeout() => {
@@ -145,10 +148,10 @@ where
     }
 }
 
-fn http1_builder(header_read_timeout: Duration) -> http1::Builder {
+fn http1_builder(timer: HeadTimer, header_read_timeout: Duration) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
-        .timer(TokioTimer::new())
+        .timer(timer)
         .header_read_timeout(header_read_timeout)
         .max_buf_size(16 * 1024)
         .max_header_size(8 * 1024)

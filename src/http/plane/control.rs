@@ -7,14 +7,38 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
+
+use super::PlaneSettings;
+use super::head_timer::HeadMark;
 
 /// How often the table is looked over; the deadlines' precision.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Bytes a stalled client must take within the stall time-out, or be cut.
 const WRITE_PROGRESS_BYTES_MIN: u64 = 4 * 1024;
+
+/// What the look-out judges by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TimeOuts {
+    /// Looks that may find a head awaited.
+    head_looks: u32,
+    body: Duration,
+    write: Duration,
+}
+
+impl TimeOuts {
+    pub(super) fn of(settings: &PlaneSettings) -> Self {
+        let head = settings.header_read_timeout.div_duration_f64(LOOK_EVERY).ceil();
+        Self {
+            head_looks: head as u32,
+            body: settings.body_read_timeout,
+            write: settings.write_stall_timeout,
+        }
+    }
+}
 
 /// One connection's marks: written by its task, judged by the worker's look-out.
 #[derive(Debug)]
@@ -25,6 +49,7 @@ pub(crate) struct Control {
     /// Set once hyper serves the connection; before that, retiring ends it.
     serving: Cell<bool>,
     waker: RefCell<Option<Waker>>,
+    head: Arc<HeadMark>,
     /// Since when a body that is no stream is being read (HTTP/1.1: one at most).
     body_since: Cell<Option<Instant>>,
     body_late: Cell<bool>,
@@ -41,6 +66,7 @@ impl Control {
             kill: Cell::new(false),
             serving: Cell::new(false),
             waker: RefCell::new(None),
+            head: HeadMark::new(),
             body_since: Cell::new(None),
             body_late: Cell::new(false),
             blocked_since: Cell::new(None),
@@ -67,6 +93,11 @@ impl Control {
 
     pub(super) fn begins_serving(&self) {
         self.serving.set(true);
+    }
+
+    /// The time of this connection's HTTP/1.1 heads.
+    pub(super) const fn head(&self) -> &Arc<HeadMark> {
+        &self.head
     }
 
     pub(crate) fn body_begins(&self, now: Instant) {
@@ -105,21 +136,21 @@ impl Control {
         }
     }
 
-    fn look(&self, now: Instant, body_timeout: Duration, write_timeout: Duration) {
-        let mut wake = false;
+    fn look(&self, now: Instant, times: &TimeOuts) {
+        let mut wake = self.head.seen(times.head_looks);
         if now >= self.retire_at && !self.retire.get() {
             self.retire.set(true);
             wake = true;
         }
         if let Some(since) = self.body_since.get()
-            && now.saturating_duration_since(since) > body_timeout
+            && now.saturating_duration_since(since) > times.body
             && !self.body_late.get()
         {
             self.body_late.set(true);
             wake = true;
         }
         if let Some((since, bytes)) = self.blocked_since.get()
-            && now.saturating_duration_since(since) > write_timeout
+            && now.saturating_duration_since(since) > times.write
         {
             if self.written_bytes.get() - bytes < WRITE_PROGRESS_BYTES_MIN {
                 self.kill.set(true);
@@ -154,9 +185,9 @@ impl Table {
         self.connections.borrow().is_empty()
     }
 
-    pub(super) fn look(&self, now: Instant, body_timeout: Duration, write_timeout: Duration) {
+    pub(super) fn look(&self, now: Instant, times: &TimeOuts) {
         for control in self.connections.borrow().values() {
-            control.look(now, body_timeout, write_timeout);
+            control.look(now, times);
         }
     }
 
@@ -201,6 +232,7 @@ mod tests {
     use super::*;
 
     const TIMEOUT: Duration = Duration::from_secs(2);
+    const TIMES: TimeOuts = TimeOuts { head_looks: 20, body: TIMEOUT, write: TIMEOUT };
 
     fn control(start: Instant) -> Rc<Control> {
         Control::new(start + Duration::from_secs(600))
@@ -211,13 +243,13 @@ mod tests {
         let start = Instant::now();
         let control = control(start);
         control.body_begins(start);
-        control.look(start + TIMEOUT, TIMEOUT, TIMEOUT);
+        control.look(start + TIMEOUT, &TIMES);
         assert!(!control.is_body_late());
-        control.look(start + TIMEOUT + LOOK_EVERY, TIMEOUT, TIMEOUT);
+        control.look(start + TIMEOUT + LOOK_EVERY, &TIMES);
         assert!(control.is_body_late());
         control.body_begins(start);
         control.body_ends();
-        control.look(start + TIMEOUT * 9, TIMEOUT, TIMEOUT);
+        control.look(start + TIMEOUT * 9, &TIMES);
         assert!(!control.is_body_late());
     }
 
@@ -227,10 +259,10 @@ mod tests {
         let control = control(start);
         control.write_blocked();
         control.wrote(WRITE_PROGRESS_BYTES_MIN as usize);
-        control.look(start + TIMEOUT * 2, TIMEOUT, TIMEOUT);
+        control.look(start + TIMEOUT * 2, &TIMES);
         assert!(!control.is_over(), "it made progress");
         control.wrote(1);
-        control.look(start + TIMEOUT * 5, TIMEOUT, TIMEOUT);
+        control.look(start + TIMEOUT * 5, &TIMES);
         assert!(control.is_over());
     }
 
@@ -238,9 +270,9 @@ mod tests {
     fn an_old_connection_is_retired() {
         let start = Instant::now();
         let control = control(start);
-        control.look(start + Duration::from_secs(599), TIMEOUT, TIMEOUT);
+        control.look(start + Duration::from_secs(599), &TIMES);
         assert!(!control.is_retired());
-        control.look(start + Duration::from_secs(600), TIMEOUT, TIMEOUT);
+        control.look(start + Duration::from_secs(600), &TIMES);
         assert!(control.is_retired());
     }
 }

@@ -8,6 +8,7 @@ mod acceptor;
 mod connection;
 mod control;
 mod guarded_io;
+mod head_timer;
 mod tally;
 pub mod tls;
 mod worker;

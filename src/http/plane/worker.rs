@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::acceptor::Accepted;
-use super::control::{LOOK_EVERY, Table};
+use super::control::{LOOK_EVERY, Table, TimeOuts};
 use super::tls::Handshakes;
 use super::{Phase, PlaneHandles, PlaneSettings, Tally, connection};
 use crate::audit::{LocalRecorder, Recorder};
@@ -133,15 +133,12 @@ async fn work(seed: Seed) {
 
 /// Looks over deadlines and hands the counters over, a few times a second.
 async fn look_out(worker: Rc<Worker>) {
+    let times = TimeOuts::of(&worker.settings);
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        worker.table.look(
-            Instant::now(),
-            worker.settings.body_read_timeout,
-            worker.settings.write_stall_timeout,
-        );
+        worker.table.look(Instant::now(), &times);
         worker.tally.hand_over();
     }
 }
