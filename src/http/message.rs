@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
@@ -60,6 +60,12 @@ pub(crate) fn media_type(headers: &HeaderMap) -> Result<MediaType, Problem> {
     }
 }
 
+/// A body, and how long it was waited for.
+pub(crate) struct WholeBody {
+    pub(crate) bytes: Bytes,
+    pub(crate) waited: Duration,
+}
+
 /// Reads a body that is no stream.
 ///
 /// # Errors
@@ -72,7 +78,7 @@ pub(crate) async fn read_whole(
     body: Incoming,
     bytes_max: usize,
     arrived: Instant,
-) -> Result<Bytes, Problem> {
+) -> Result<WholeBody, Problem> {
     if headers.contains_key(TRANSFER_ENCODING) {
         // Only a stream has no length beforehand; everywhere else a transfer
         // coding is a second opinion on where the message ends.
@@ -82,7 +88,7 @@ pub(crate) async fn read_whole(
         return Err(too_large(bytes_max));
     }
     if version == Version::HTTP_2 {
-        let reading = Whole { control: None, body, bytes: BytesMut::new(), bytes_max };
+        let reading = Whole { control: None, body, bytes: BytesMut::new(), bytes_max, waits_since: None };
         tokio::time::timeout(connection.worker.settings.body_read_timeout, reading)
             .await
             .unwrap_or_else(|_| Err(too_slow()))
@@ -90,7 +96,7 @@ pub(crate) async fn read_whole(
         // HTTP/1.1 has one body at a time; the worker's look-out keeps its time.
         connection.control.body_begins(arrived);
         let control = Some(Rc::clone(&connection.control));
-        let read = Whole { control, body, bytes: BytesMut::new(), bytes_max }.await;
+        let read = Whole { control, body, bytes: BytesMut::new(), bytes_max, waits_since: None }.await;
         connection.control.body_ends();
         read
     }
@@ -109,10 +115,18 @@ struct Whole {
     body: Incoming,
     bytes: BytesMut,
     bytes_max: usize,
+    /// A body that has come with its head costs no reading of the clock.
+    waits_since: Option<Instant>,
+}
+
+impl Whole {
+    fn ended(&self, bytes: Bytes) -> WholeBody {
+        WholeBody { bytes, waited: self.waits_since.map_or(Duration::ZERO, |since| since.elapsed()) }
+    }
 }
 
 impl Future for Whole {
-    type Output = Result<Bytes, Problem>;
+    type Output = Result<WholeBody, Problem>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
@@ -120,8 +134,13 @@ impl Future for Whole {
             if this.control.as_ref().is_some_and(|control| control.is_body_late()) {
                 return Poll::Ready(Err(too_slow()));
             }
-            let Some(frame) = ready!(Pin::new(&mut this.body).poll_frame(cx)) else {
-                return Poll::Ready(Ok(std::mem::take(&mut this.bytes).freeze()));
+            let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+                this.waits_since.get_or_insert_with(Instant::now);
+                return Poll::Pending;
+            };
+            let Some(frame) = frame else {
+                let bytes = std::mem::take(&mut this.bytes).freeze();
+                return Poll::Ready(Ok(this.ended(bytes)));
             };
             let Ok(frame) = frame else {
                 return Poll::Ready(Err(Problem::new(Code::MalformedRequest, "the body broke off")));
@@ -131,7 +150,7 @@ impl Future for Whole {
                 return Poll::Ready(Err(too_large(this.bytes_max)));
             }
             if this.bytes.is_empty() && this.body.is_end_stream() {
-                return Poll::Ready(Ok(data));
+                return Poll::Ready(Ok(this.ended(data)));
             }
             this.bytes.extend_from_slice(&data);
         }

@@ -71,7 +71,14 @@ impl Body for ReplyBody {
 
 /// A 200 with a JSON body.
 pub(crate) fn json(body: Bytes) -> Reply {
-    let mut headers = HeaderMap::with_capacity(8);
+    json_in(HeaderMap::with_capacity(8), body)
+}
+
+/// The same in the fields of the question, which nobody reads any more: hyper
+/// keeps them for the connection's next question, so that neither side of it
+/// allocates.
+pub(crate) fn json_in(mut headers: HeaderMap, body: Bytes) -> Reply {
+    headers.clear();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let mut response = Response::new(ReplyBody::full(body));
     *response.headers_mut() = headers;

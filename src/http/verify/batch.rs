@@ -26,13 +26,11 @@ pub(super) async fn verify(
     let worker = &*connection.worker;
     let (head, body) = request.into_parts();
     let mut permit = admit(connection, &head.headers)?;
-    let admitted_in = arrived.elapsed();
     let body =
         message::read_whole(connection, head.version, &head.headers, body, BATCH_BODY_BYTES_MAX, arrived)
             .await?;
-    let body_read = Instant::now();
 
-    let asked = ask::batch(&body)?;
+    let asked = ask::batch(&body.bytes)?;
     // The permit has paid for the first number.
     if let Some(more) = NonZeroU32::new(u32::try_from(asked.numbers.len() - 1).unwrap_or(u32::MAX)) {
         permit.charge_more(more)?;
@@ -66,7 +64,7 @@ pub(super) async fn verify(
     });
     let pending = worker.recorder.record_batch(&verification, items).map_err(unrecorded)?;
     permit.spend();
-    worker.tally.decided_in(admitted_in + body_read.elapsed());
+    worker.tally.decided_in(arrived.elapsed().saturating_sub(body.waited));
     let receipt = pending.await.map_err(|lost| Problem::audit_unavailable(lost.since))?;
 
     let mut out = BytesMut::with_capacity(192 + results.len() * 128);
@@ -82,8 +80,8 @@ pub(super) async fn verify(
     }
     out.put_slice(b"]}");
     count(worker, &results);
-    let mut reply = reply::json(out.freeze());
-    limits::add_fields(connection, reply.headers_mut(), &permit.remaining());
+    let mut reply = reply::json_in(head.headers, out.freeze());
+    limits::add_fields(connection, reply.headers_mut(), &permit.remaining(), answered_at);
     Ok(reply)
 }
 

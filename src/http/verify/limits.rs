@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{identify, now};
 use crate::access::LimitsView;
+use crate::clock::Moment;
 use crate::http::plane::Connection;
 use crate::http::problem::Problem;
 use crate::http::reply::{self, Reply};
@@ -33,7 +34,7 @@ pub(super) fn of_key(connection: &Connection, headers: &HeaderMap) -> Result<Rep
         "day_resets_at": view.day_resets_at,
     });
     let mut response: Response<_> = reply::json(serde_json::to_vec(&body).unwrap_or_default().into());
-    add_fields(connection, response.headers_mut(), &view);
+    add_fields(connection, response.headers_mut(), &view, now(&connection.worker));
     Ok(response)
 }
 
@@ -52,10 +53,9 @@ impl Policy {
 }
 
 /// Adds the two fields to an answer.
-pub(super) fn add_fields(connection: &Connection, headers: &mut HeaderMap, view: &LimitsView) {
+pub(super) fn add_fields(connection: &Connection, headers: &mut HeaderMap, view: &LimitsView, now: Moment) {
     let worker = &connection.worker;
-    let day_resets_in_s =
-        u64::try_from(view.day_resets_at.unix_seconds() - now(worker).unix_seconds()).unwrap_or(0);
+    let day_resets_in_s = u64::try_from(view.day_resets_at.unix_seconds() - now.unix_seconds()).unwrap_or(0);
     let left = worker.write_body(|out| {
         let missing = view.burst.saturating_sub(view.burst_remaining);
         let full_in_s = u64::from(missing.div_ceil(view.per_second.max(1)));

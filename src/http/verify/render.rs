@@ -139,10 +139,14 @@ fn answer_fields(out: &mut BytesMut, answer: &Answer) {
 }
 
 fn moments(out: &mut BytesMut, receipt: &Receipt, register: RegisterState) {
+    let answered_at = receipt.answered_at().rfc3339();
+    // A question about now, as nearly all are, has one moment for both.
+    let now = receipt.at() == receipt.answered_at();
+    let at = if now { answered_at } else { receipt.at().rfc3339() };
     out.put_slice(b",\"at\":\"");
-    out.put_slice(&receipt.at().rfc3339());
+    out.put_slice(&at);
     out.put_slice(b"\",\"answered_at\":\"");
-    out.put_slice(&receipt.answered_at().rfc3339());
+    out.put_slice(&answered_at);
     out.put_u8(b'"');
     register_field(out, register);
 }

@@ -26,13 +26,11 @@ pub(super) async fn verify(
     if message::media_type(&head.headers)? != message::MediaType::Json {
         return Err(Problem::new(Code::UnsupportedMediaType, "send content-type: application/json"));
     }
-    let admitted_in = arrived.elapsed();
     let body =
         message::read_whole(connection, head.version, &head.headers, body, SINGLE_BODY_BYTES_MAX, arrived)
             .await?;
-    let body_read = Instant::now();
 
-    let asked = ask::single(&body)?;
+    let asked = ask::single(&body.bytes)?;
     let answered_at = now(worker);
     let query = Query::new(asked.pesel.ordinal(), asked.terms.at, answered_at)
         .map_err(|_| Problem::new(Code::FutureMoment, "`at` lies in the future"))?;
@@ -60,11 +58,12 @@ pub(super) async fn verify(
     let item = Item::verified(query.ordinal(), told(&answer));
     let pending = worker.recorder.record_single(&verification, item).map_err(unrecorded)?;
     permit.spend();
-    worker.tally.decided_in(admitted_in + body_read.elapsed());
+    worker.tally.decided_in(arrived.elapsed().saturating_sub(body.waited));
     let receipt = pending.await.map_err(|lost| Problem::audit_unavailable(lost.since))?;
 
     worker.tally.verified(if answer.reserved() { Verdict::Reserved } else { Verdict::NotReserved });
-    let mut reply = reply::json(worker.write_body(|out| render::single(out, &receipt, &answer, register)));
-    limits::add_fields(connection, reply.headers_mut(), &permit.remaining());
+    let bytes = worker.write_body(|out| render::single(out, &receipt, &answer, register));
+    let mut reply = reply::json_in(head.headers, bytes);
+    limits::add_fields(connection, reply.headers_mut(), &permit.remaining(), answered_at);
     Ok(reply)
 }
