@@ -6,6 +6,9 @@
 pub(crate) mod ask;
 mod batch;
 mod contract;
+#[cfg(feature = "measuring")]
+#[doc(hidden)]
+pub mod decision;
 mod evidence;
 mod history;
 mod limits;

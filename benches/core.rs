@@ -1,0 +1,303 @@
+//! The parts by themselves: the number, the set against a flat bitset, the
+//! decision without socket and trail, a publish under readers, the trail.
+//!
+//! `cargo bench --features measuring`; `PESELGATE_BENCH_RESERVED` sets the number
+//! of reserved numbers (6 500 000 if absent). Born 1800-1899, all of them.
+
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::BytesMut;
+use criterion::{BatchSize, Criterion, Throughput};
+use peselgate::access::{self, AllowList, Institution, KeyLimits, Name, NewKey};
+use peselgate::audit::{self, Durability, Item, LocalRecorder, Receipt, Told, TrailConfig, Verification};
+use peselgate::clock::{Clock, Moment};
+use peselgate::environment::Environment;
+use peselgate::gate::{FailureLimits, Gate, IdentityCache, Peer};
+use peselgate::http::verify::decision::decide;
+use peselgate::pesel::{Ordinal, Pesel};
+use peselgate::register::{
+    self, Applicant, Change, Channel, Command, DocumentSeen, Reader, RegisterConfig, Registrant, Submission,
+};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+
+/// Ordinals of 1800-1899.
+const ORDINALS: u32 = 36_524 * 10_000;
+/// Numbers asked in turn: far more than a cache holds.
+const ASKED: usize = 1 << 20;
+
+fn main() {
+    let reserved = std::env::var("PESELGATE_BENCH_RESERVED").ok();
+    let reserved = reserved.map_or(6_500_000, |text| text.parse().expect("a count"));
+    let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory");
+    let mut criterion = Criterion::default().configure_from_args();
+    numbers(&mut criterion);
+    let all = spread(reserved);
+    set(&mut criterion, dir.path(), &all);
+    trail(&mut criterion, dir.path());
+    criterion.final_summary();
+}
+
+/// That many ordinals, evenly spread with some chance.
+fn spread(count: u32) -> Vec<Ordinal> {
+    let mut random = SmallRng::seed_from_u64(1);
+    let step = ORDINALS / count;
+    (0..count).filter_map(|place| Ordinal::new(place * step + random.random_range(0..step))).collect()
+}
+
+/// As many numbers as are asked in turn, half of them reserved.
+fn asked(all: &[Ordinal]) -> Vec<Ordinal> {
+    let mut random = SmallRng::seed_from_u64(2);
+    let any = |random: &mut SmallRng| Ordinal::new(random.random_range(0..ORDINALS)).expect("in range");
+    (0..ASKED)
+        .map(|turn| match turn % 2 {
+            0 => all[random.random_range(0..all.len())],
+            _ => any(&mut random),
+        })
+        .collect()
+}
+
+fn numbers(criterion: &mut Criterion) {
+    let texts: Vec<Pesel> = spread(1_000).into_iter().map(Ordinal::pesel).collect();
+    let mut group = criterion.benchmark_group("number");
+    group.throughput(Throughput::Elements(texts.len() as u64));
+    group.bench_function("parse", |bench| {
+        bench.iter(|| {
+            for text in &texts {
+                black_box(Pesel::parse(black_box(text.digit_bytes())).expect("valid"));
+            }
+        });
+    });
+    group.bench_function("to and from its ordinal", |bench| {
+        bench.iter(|| {
+            for text in &texts {
+                black_box(black_box(text.ordinal()).pesel());
+            }
+        });
+    });
+    group.finish();
+}
+
+/// The set, the decision on it, and changes to it.
+fn set(criterion: &mut Criterion, dir: &Path, all: &[Ordinal]) {
+    let opened = moment(1_700_175_600);
+    let path = dir.join("register.redb");
+    let registrant = Registrant::new("bench").expect("a name");
+    let reservations = all.iter().map(|ordinal| (*ordinal, opened));
+    register::bulk_load(&path, 1 << 30, opened, reservations, Channel::EService, &registrant)
+        .expect("loaded");
+    let config = RegisterConfig { path, cache_bytes: RegisterConfig::CACHE_BYTES_DEFAULT };
+    let (reader, commander, _thread) = register::open(&config, Clock::system()).expect("opened");
+    let asked = asked(all);
+    look_ups(criterion, &reader, all, &asked);
+    decision(criterion, dir, &reader, &asked);
+    publish(criterion, &reader, commander, &asked);
+}
+
+fn look_ups(criterion: &mut Criterion, reader: &Reader, all: &[Ordinal], asked: &[Ordinal]) {
+    let mut flat = vec![0u64; ORDINALS.div_ceil(64) as usize];
+    for ordinal in all {
+        flat[ordinal.value() as usize / 64] |= 1 << (ordinal.value() % 64);
+    }
+    let mut group = criterion.benchmark_group("set");
+    group.throughput(Throughput::Elements(1));
+    let mut turn = 0;
+    let mut next = || {
+        turn = (turn + 1) % asked.len();
+        asked[turn]
+    };
+    let snapshot = reader.snapshot();
+    group.bench_function("state of a number", |bench| bench.iter(|| black_box(snapshot.state(next()))));
+    group.bench_function("state as of a moment", |bench| {
+        let at = moment(1_750_000_000);
+        bench.iter(|| black_box(snapshot.state_at(next(), at)));
+    });
+    group.bench_function("flat bitset, yardstick", |bench| {
+        bench.iter(|| {
+            let ordinal = next().value();
+            black_box(flat[ordinal as usize / 64] >> (ordinal % 64) & 1)
+        });
+    });
+    group.finish();
+}
+
+fn decision(criterion: &mut Criterion, dir: &Path, reader: &Reader, asked: &[Ordinal]) {
+    let runtime = runtime();
+    let limits = KeyLimits::new(1_000_000_000, 1_000_000_000, 1_000_000_000_000).expect("limits");
+    let (directory, writer, _thread) =
+        access::open(&dir.join("access.redb"), Environment::Test, Clock::system(), limits).expect("opened");
+    let name = |text| Name::parse(text).expect("a name");
+    let key = NewKey {
+        institution: Institution { name: name("Bank"), regon: None, krs: None },
+        system: name("Kredyty"),
+        addresses: AllowList::parse(["127.0.0.0/8"], Environment::Test).expect("a list"),
+        limits: None,
+    };
+    let issued = runtime.block_on(writer.issue_key(key, None)).expect("issued");
+    let authorization = format!("Bearer {}", issued.plain.expect("shown once").reveal());
+    let gate = Gate::new(directory, FailureLimits::default());
+    let peer = Peer::from_socket("127.0.0.1:1".parse().expect("an address"));
+    let receipt = receipt(&runtime, &dir.join("receipt"));
+    let bodies: Vec<String> =
+        asked.iter().map(|ordinal| format!("{{\"pesel\":\"{}\"}}", ordinal.pesel().digits())).collect();
+    let mut group = criterion.benchmark_group("decision");
+    group.throughput(Throughput::Elements(1));
+    for (name, kept) in [("on a kept connection", true), ("on a new connection", false)] {
+        group.bench_function(name, |bench| {
+            let mut identities = IdentityCache::default();
+            let mut out = BytesMut::with_capacity(1 << 16);
+            let clock = Clock::system();
+            let mut turn = 0;
+            bench.iter(|| {
+                turn = (turn + 1) % bodies.len();
+                if !kept {
+                    identities = IdentityCache::default();
+                }
+                out.clear();
+                decide(
+                    (&gate, &peer, &mut identities),
+                    &reader.snapshot(),
+                    (clock.now(), &receipt),
+                    (authorization.as_bytes(), bodies[turn].as_bytes()),
+                    &mut out,
+                )
+                .expect("answered")
+            });
+        });
+    }
+    group.finish();
+}
+
+/// One durable change, while another thread looks numbers up without a pause.
+fn publish(criterion: &mut Criterion, reader: &Reader, commander: register::Commander, asked: &[Ordinal]) {
+    let runtime = runtime();
+    let stop = Arc::new(AtomicBool::new(false));
+    let looking = {
+        let (reader, stop, asked) = (reader.clone(), Arc::clone(&stop), asked.to_vec());
+        std::thread::spawn(move || {
+            for ordinal in asked.iter().cycle() {
+                black_box(reader.snapshot().state(*ordinal));
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        })
+    };
+    let snapshot = reader.snapshot();
+    let free = asked.iter().filter(|ordinal| !snapshot.state(**ordinal).is_reserved());
+    let free: Vec<Ordinal> = free.copied().collect();
+    let mut turn = 0;
+    criterion.bench_function("change, durable and published, under a reader", |bench| {
+        bench.iter_batched(
+            || {
+                turn += 1;
+                reservation(free[turn % free.len()], turn > free.len())
+            },
+            |submission| runtime.block_on(commander.submit(submission)).expect("recorded"),
+            BatchSize::PerIteration,
+        );
+    });
+    stop.store(true, Ordering::Relaxed);
+    looking.join().expect("no panic");
+}
+
+/// A person's reservation at a gmina; ex officio once all numbers had one.
+fn reservation(ordinal: Ordinal, again: bool) -> Submission {
+    let channel = if again { Channel::IdCardRegister } else { Channel::Gmina };
+    let command = Command {
+        ordinal,
+        change: Change::Reservation,
+        channel,
+        registrant: Registrant::new("bench").expect("a name"),
+        applicant: (!again).then_some(Applicant::Own),
+        obstacle: None,
+        document_seen: (!again).then_some(DocumentSeen::IdCard),
+        majority_by_marriage: false,
+    };
+    Submission { command, idempotency: None }
+}
+
+/// From a record staged to its receipt, one at a time and 64 at once.
+fn trail(criterion: &mut Criterion, dir: &Path) {
+    let mut group = criterion.benchmark_group("trail");
+    for durability in [Durability::Flush, Durability::Write] {
+        let runtime = runtime();
+        let (trail, thread, _) = audit::open(
+            trail_config(&dir.join(format!("{durability:?}")), durability),
+            Clock::system(),
+            "bench",
+            Environment::Test,
+        )
+        .expect("opened");
+        let recorder = recorder(&runtime, &trail);
+        for at_once in [1usize, 64] {
+            group.throughput(Throughput::Elements(at_once as u64));
+            group.bench_function(format!("{durability:?}, {at_once} at once"), |bench| {
+                bench.iter(|| {
+                    let pending: Vec<_> = (0..at_once).map(|_| staged(&recorder)).collect();
+                    runtime.block_on(async {
+                        for pending in pending {
+                            black_box(pending.await.expect("durable"));
+                        }
+                    });
+                });
+            });
+        }
+        thread.close().expect("closed");
+    }
+    group.finish();
+}
+
+fn receipt(runtime: &LocalRuntime, dir: &Path) -> Receipt {
+    let (trail, thread, _) =
+        audit::open(trail_config(dir, Durability::Flush), Clock::system(), "bench", Environment::Test)
+            .expect("opened");
+    let recorder = recorder(runtime, &trail);
+    let receipt = runtime.block_on(async { staged(&recorder).await }).expect("durable");
+    thread.close().expect("closed");
+    receipt
+}
+
+fn recorder(runtime: &LocalRuntime, trail: &audit::Trail) -> LocalRecorder {
+    let recorder = LocalRecorder::new(trail.recorder()).expect("randomness");
+    let pump = recorder.clone();
+    runtime.spawn_local(async move { pump.pump().await });
+    recorder
+}
+
+fn staged(recorder: &LocalRecorder) -> audit::Pending {
+    let verification = Verification {
+        answered_at: moment(1_795_000_000),
+        asked_at: None,
+        key_id: peselgate::secret::KeyId::parse(b"00000000000000000000").expect("an identifier"),
+        institution: "Bank",
+        address: std::net::Ipv4Addr::LOCALHOST,
+        register: audit::RegisterState { sequence: 1, as_of: moment(1_794_000_000) },
+        reference: None,
+    };
+    let told = Told { reserved: false, reserved_at: None, withdrawn_at: None };
+    let item = Item::verified(Ordinal::new(4).expect("in range"), told);
+    recorder.record_single(&verification, item).expect("taken")
+}
+
+fn trail_config(dir: &Path, durability: Durability) -> TrailConfig {
+    TrailConfig {
+        dir: dir.to_owned(),
+        durability,
+        segment_bytes: 64 * 1024 * 1024,
+        pending_bytes_max: 16 * 1024 * 1024,
+        start_check_bytes: 1 << 30,
+    }
+}
+
+fn runtime() -> LocalRuntime {
+    Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).expect("a runtime")
+}
+
+const fn moment(unix_seconds: i64) -> Moment {
+    Moment::from_unix_seconds(unix_seconds)
+}
