@@ -25,6 +25,7 @@ use super::worker::Worker;
 use crate::gate::{IdentityCache, Peer};
 use crate::http::problem::Code;
 use crate::http::verify;
+use crate::limits::{HEAD_BYTES_MAX, HTTP2_HEAD_BYTES_READ_MAX};
 
 /// What the requests of one connection share.
 pub(crate) struct Connection {
@@ -151,7 +152,7 @@ fn http1_builder(header_read_timeout: Duration) -> http1::Builder {
         .timer(TokioTimer::new())
         .header_read_timeout(header_read_timeout)
         .max_buf_size(16 * 1024)
-        .max_header_size(8 * 1024)
+        .max_header_size(HEAD_BYTES_MAX)
         // A client that closes while its answer is being recorded is noticed at
         // the write; looking for its end meanwhile costs a read per request.
         .half_close(true);
@@ -165,7 +166,7 @@ fn http2_builder() -> http2::Builder<LocalExecutor> {
         .max_concurrent_streams(100)
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(64)
-        .max_header_list_size(8 * 1024)
+        .max_header_list_size(HTTP2_HEAD_BYTES_READ_MAX)
         .initial_stream_window_size(64 * 1024)
         .initial_connection_window_size(256 * 1024)
         .max_send_buf_size(64 * 1024)

@@ -59,6 +59,9 @@ async fn route(
 ) -> Result<Reply, Problem> {
     let worker = &connection.worker;
     message::target_fits(request.uri())?;
+    if connection.http2 {
+        message::head_fits(request.uri(), request.headers())?;
+    }
     host_is_one(&request)?;
     if request.uri().query().is_some() {
         // Nothing here takes a query, and a number in a URL ends up in somebody's log.
