@@ -110,6 +110,9 @@ pub(crate) async fn read_whole(
         let control = Some(Rc::clone(&connection.control));
         let read = Whole { control, body, bytes: BytesMut::new(), bytes_max }.await;
         connection.control.body_ends();
+        if read.is_ok() {
+            connection.control.body_read_to_its_end();
+        }
         read
     }
 }

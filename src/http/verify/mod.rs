@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderMap, Method, Request, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 
 use crate::audit::RecordRefused;
 use crate::gate::{Identity, Permit};
@@ -37,6 +37,7 @@ use crate::http::request_id::RequestId;
 pub(crate) async fn handle(connection: Rc<Connection>, request: Request<Incoming>) -> Reply {
     let arrived = Instant::now();
     let worker = &connection.worker;
+    connection.control.body_announced(!request.body().is_end_stream());
     let request_id = RequestId::of(request.headers(), || worker.random());
     let outcome = catch_panic(route(&connection, request, arrived)).await.unwrap_or_else(|Panicked| {
         worker.tally.panicked();
