@@ -160,12 +160,28 @@ fn moments_of_the_past_are_answered_and_of_the_future_refused() {
         ("2025-11-01T12:00:00.999Z", "2025-11-01T12:00:00Z"),
         ("2025-11-01T00:00:00-11:30", "2025-11-01T11:30:00Z"),
         ("2010-01-01T00:00:00Z", "2010-01-01T00:00:00Z"),
+        ("2016-12-31t23:59:60z", "2016-12-31T23:59:59Z"),
+        ("1900-01-01T00:00:00Z", "1900-01-01T00:00:00Z"),
+        ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
     ] {
         assert_eq!(at(&mut caller, offset).good()["at"], utc);
     }
-    for future in ["2199-01-01T00:00:00Z", "9999-12-30T00:00:00Z"] {
+    for future in
+        ["2199-01-01T00:00:00Z", "9999-12-30T00:00:00Z", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-23:59"]
+    {
         assert_eq!(at(&mut caller, future).problem(), (422, "future-moment".to_owned()));
     }
+    for none in ["0000-01-01T00:00:00Z", "2025-11-01T24:00:00Z", "2025-11-01T12:00:60Z"] {
+        assert_eq!(at(&mut caller, none).problem(), (400, "malformed-request".to_owned()));
+    }
+    // Before there was a register nothing was reserved; the evidence says the same.
+    let reserved = &demo.numbers("reserved.csv")[9];
+    let before = json!({"pesel": reserved, "at": "1900-01-01T00:00:00Z"});
+    let answer = caller.post("/v1/verify", &before).good();
+    assert_eq!(answer["reserved"], false);
+    let id = answer["verification_id"].as_str().expect("an identifier");
+    let evidence = caller.get(&format!("/v1/verifications/{id}")).good();
+    assert_eq!((&evidence["at"], &evidence["reserved"]), (&before["at"], &json!(false)));
 }
 
 #[test]
