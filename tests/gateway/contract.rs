@@ -51,6 +51,27 @@ fn a_single_answer_is_of_the_contracts_form() {
     let (_, other) = demo.issue("Bank Obcy", &["127.0.0.1"], None);
     let reply = demo.caller_with(&other).get(&format!("/v1/verifications/{id}"));
     assert_eq!(reply.problem(), (404, "not-found".to_owned()));
+    let mut admin = demo.admin();
+    // One of the same name with a number is another body; a number makes the same
+    // one under another name, after its key was deactivated as well.
+    let mut issue = |name: &str, regon: &str| {
+        let institution = json!({"name": name, "regon": regon});
+        let body = json!({"institution": institution, "system": "tests", "addresses": ["127.0.0.1"]});
+        let issued = admin.post("/admin/v1/keys", &body).good();
+        let text = |name: &str| issued[name].as_str().expect("a text").to_owned();
+        (text("id"), text("key"))
+    };
+    let (_, namesake) = issue("Bank Przykładowy SA", "123456785");
+    assert_eq!(demo.caller_with(&namesake).get(&format!("/v1/verifications/{id}")).status, 404);
+    let (old_id, old) = issue("Bank Dawny", "000331501");
+    let answer = demo.caller_with(&old).verify(reserved).good();
+    let id = answer["verification_id"].as_str().expect("an identifier");
+    let (_, namesake) = issue("Bank Dawny", "123456785");
+    let (_, renamed) = issue("Bank Nowy", "000331501");
+    demo.admin().post(&format!("/admin/v1/keys/{old_id}/deactivate"), &json!({})).good();
+    assert_eq!(demo.caller_with(&namesake).get(&format!("/v1/verifications/{id}")).status, 404);
+    let evidence = demo.caller_with(&renamed).get(&format!("/v1/verifications/{id}")).good();
+    assert_eq!(evidence["reserved_at"], answer["reserved_at"]);
     for none in ["0199d4d7-f000-7abc-8123-456789abcdef", "x", "../../etc/passwd", "%00"] {
         assert_eq!(caller.get(&format!("/v1/verifications/{none}")).status, 404, "{none}");
     }
