@@ -55,6 +55,24 @@ fn malformed_heads_get_a_problem_document() {
     }
 }
 
+/// What was read before stands; what cannot be read ends it with a document.
+#[test]
+fn garbage_after_a_request_is_refused_apart() {
+    let demo = Demo::shared();
+    let ways = [
+        (demo.instance.verification, "/v1/status"),
+        (demo.instance.admin, "/x"),
+        (demo.instance.ops, "/livez"),
+    ];
+    for (plane, path) in ways {
+        let bytes = format!("GET {path} HTTP/1.1\r\nhost: g\r\n\r\n").repeat(3) + "no head\r\n\r\n";
+        let replies = answers(plane, bytes.as_bytes());
+        assert_eq!(replies.len(), 4, "{path}: {replies:?}");
+        replies.iter().for_each(Reply::check_promises);
+        assert_eq!(replies[3].problem(), (400, "malformed-request".to_owned()), "{path}");
+    }
+}
+
 /// One message that two readers could end at two places: never two answers, and
 /// never a 200 to what might be somebody else's.
 #[test]
