@@ -57,6 +57,15 @@ impl DataDir {
         }
     }
 
+    /// Whether a process holds the directory. Asked only where there is doubt: a
+    /// directory that nobody holds is held by the question itself for a moment.
+    #[must_use]
+    pub fn is_held(path: &Path) -> bool {
+        let Ok(lock) = File::open(path.join("lock")) else { return false };
+        // The file is closed, and so the lock given back, at once.
+        flock(&lock, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -89,9 +98,12 @@ mod tests {
     #[test]
     fn the_second_holder_is_refused_until_the_first_lets_go() {
         let dir = tempfile::tempdir().expect("temporary directory");
+        assert!(!DataDir::is_held(dir.path()), "there is nothing yet");
         let first = DataDir::lock(dir.path()).expect("free");
+        assert!(DataDir::is_held(dir.path()));
         assert!(matches!(DataDir::lock(dir.path()), Err(DataDirError::InUse(_))));
         drop(first);
+        assert!(!DataDir::is_held(dir.path()));
         DataDir::lock(dir.path()).expect("free again");
     }
 }

@@ -7,6 +7,11 @@ pub const BATCH_NUMBERS_MAX: usize = 1_000;
 pub const SINGLE_BODY_BYTES_MAX: usize = 4 * 1024;
 /// Bytes of the body of a JSON batch.
 pub const BATCH_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a request's head on any plane; HTTP/2 counts them as RFC 9113, 6.5.2.
+pub const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a head that HTTP/2 still hands over, so that the refusal of one above
+/// [`HEAD_BYTES_MAX`] is ours, with a document; beyond, the engine's bare 431.
+pub const HTTP2_HEAD_BYTES_READ_MAX: u32 = 16 * 1024;
 /// Bytes of a request target; no path of any plane has a tenth of it.
 pub const TARGET_BYTES_MAX: usize = 1024;
 /// Bytes of a body of the admin plane, imports apart.
@@ -86,6 +91,8 @@ pub const KEY_PER_DAY_MAX: u64 = 1_000_000_000_000;
 pub const AUTH_FAILURE_BUCKETS: u16 = 32_768;
 
 const _: () = {
+    assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX);
+    assert!(HEAD_BYTES_MAX < HTTP2_HEAD_BYTES_READ_MAX as usize);
     assert!(BATCH_BODY_BYTES_MAX >= BATCH_NUMBERS_MAX * 16);
     assert!(STREAM_CHUNK_LINES_MAX * (REFERENCE_BYTES_MAX + 64) < RECORD_BYTES_MAX);
     assert!(RECORD_BYTES_MAX + 1024 <= GROUP_BYTES_MAX);

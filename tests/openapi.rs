@@ -4,6 +4,8 @@
 mod demo;
 #[path = "openapi/probe.rs"]
 mod probe;
+#[path = "openapi/refusals.rs"]
+mod refusals;
 #[path = "openapi/schema.rs"]
 mod schema;
 
@@ -155,12 +157,12 @@ fn every_answer_is_documented_and_every_promise_is_kept() {
         malformed(&mut prober, operation);
         other_methods(&mut prober, operation, &operations);
     }
-    verification_refusals(&mut prober);
-    register_refusals(&mut prober);
-    access_refusals(&mut prober);
-    too_slow(&mut prober);
+    refusals::verification_refusals(&mut prober);
+    refusals::register_refusals(&mut prober);
+    refusals::access_refusals(&mut prober);
+    refusals::too_slow(&mut prober);
     // Last: this address is refused unheard from here on.
-    too_many_failures(&mut prober);
+    refusals::too_many_failures(&mut prober);
 
     let missing: Vec<_> =
         operations.iter().flat_map(promises).filter(|it| !prober.seen.contains(it)).collect();
@@ -283,204 +285,6 @@ fn other_methods(prober: &mut Prober, operation: &Operation<'_>, operations: &[O
     let same_path = operations.iter().filter(|other| other.path == operation.path);
     let documented: BTreeSet<&str> = same_path.map(|other| other.method.as_str()).collect();
     assert_eq!(allowed, documented, "{}", operation.path);
-}
-
-fn verification_refusals(prober: &mut Prober) {
-    let single = prober.operation("verify");
-    let batch = prober.operation("verifyBatch");
-    let (_, slow) = prober.issue_key("127.0.0.0/8", 2, 1_000);
-    let (_, spent) = prober.issue_key("127.0.0.0/8", 10, 2);
-    for operation in [&single, &batch] {
-        let many = if operation.path.ends_with("batch") { "pesels" } else { "pesel" };
-        let question = |number: &str| match many {
-            "pesels" => json!({"pesels": [number, number]}),
-            _ => json!({"pesel": number}),
-        };
-        let mut later = question("50810100014");
-        later["at"] = json!("2999-01-01T00:00:00Z");
-        let asked = prober.asked(operation);
-        prober.expect(operation, &asked.clone().json(&later), 422, "future-moment");
-        for (key, code) in [(&slow, "rate-limited"), (&spent, "quota-exceeded")] {
-            let greedy = request("POST", operation.path).bearer(key).json(&question("50810100014"));
-            // Two numbers are allowed; the third is not, whatever was asked before.
-            let answers: Vec<Answer> = (0..3).map(|_| prober.probe(operation, &greedy)).collect();
-            let last = answers.last().expect("three");
-            assert_eq!((last.status, last.json()["code"].as_str()), (429, Some(code)), "{}", last.text());
-        }
-    }
-    let asked = prober.asked(&single);
-    for (number, reason) in [
-        ("5081010001", "length"),
-        ("5081010001x", "digit"),
-        ("44133101357", "date"),
-        ("50810100015", "checksum"),
-    ] {
-        let answer =
-            prober.expect(&single, &asked.clone().json(&json!({"pesel": number})), 422, "invalid-pesel");
-        assert_eq!(answer.json()["reason"], json!(reason));
-        assert!(!answer.text().contains(number), "{}", answer.text());
-    }
-}
-
-/// A valid number that begins with these ten digits.
-fn number(ten: &str) -> String {
-    let numbers = (0..10).map(|check| format!("{ten}{check}"));
-    numbers.into_iter().find(|text| Pesel::parse(text.as_bytes()).is_ok()).expect("a check digit")
-}
-
-fn renumbering_refusals(prober: &mut Prober) {
-    let renumber = prober.operation("renumber");
-    let (old, new, past) = ("50810100014", "90923100134", "2025-03-01T08:00:00Z");
-    for (old, new, moment, status, code) in [
-        // The document's own example, told again.
-        (old, new, past, 200, ""),
-        (old, new, "2099-01-01T00:00:00Z", 422, "future-moment"),
-        (old, "50810100015", past, 422, "invalid-pesel"),
-        (old, old, past, 422, "invalid-value"),
-    ] {
-        let body = json!({"old": old, "new": new, "moment": moment});
-        let request = prober.asked(&renumber).json(&body);
-        prober.expect(&renumber, &request, status, code);
-    }
-}
-
-fn register_refusals(prober: &mut Prober) {
-    renumbering_refusals(prober);
-    let reserve = prober.operation("reserve");
-    let withdraw = prober.operation("withdraw");
-    let fresh = number("9092319999");
-    let filing = |pesel: &str, more: Value| {
-        let mut body = json!({"pesel": pesel, "channel": "gmina", "registrant": "Gmina"});
-        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
-        body
-    };
-    let guardian = json!({"channel": "e-service", "applicant": "guardian"});
-    for (operation, body, status, code) in [
-        (&reserve, filing("50810100015", json!({})), 422, "invalid-pesel"),
-        (&withdraw, filing("50810100015", json!({})), 422, "invalid-pesel"),
-        (&reserve, filing(&fresh, json!({"registrant": " "})), 422, "invalid-value"),
-        (&reserve, filing(&fresh, guardian.clone()), 422, "applicant-needs-gmina"),
-        (&withdraw, filing(&fresh, guardian), 422, "applicant-needs-gmina"),
-        (&reserve, filing(&fresh, json!({"applicant": "proxy"})), 422, "obstacle-required"),
-        (&withdraw, filing(&fresh, json!({"applicant": "proxy"})), 422, "applicant-may-not-withdraw"),
-        (&reserve, filing(&number("2022010001"), json!({})), 422, "not-of-age"),
-        (&withdraw, filing(&fresh, json!({})), 409, "not-reserved"),
-        (&reserve, filing(&fresh, json!({})), 201, ""),
-        (&reserve, filing(&fresh, json!({})), 409, "already-reserved"),
-        (&withdraw, filing(&fresh, json!({"channel": "bank"})), 422, "channel-may-not-withdraw"),
-        (
-            &withdraw,
-            filing(&fresh, json!({"reserve_again_at": "2099-01-01T00:00:00Z"})),
-            422,
-            "temporary-withdrawal-by-e-service-only",
-        ),
-        (
-            &withdraw,
-            filing(&fresh, json!({"channel": "e-service", "reserve_again_at": "2024-01-01T00:00:00Z"})),
-            422,
-            "re-reservation-too-soon",
-        ),
-        (
-            &withdraw,
-            filing(&fresh, json!({"reserve_again_at": "2999-01-01T00:00:00Z"})),
-            422,
-            "invalid-value",
-        ),
-        (&withdraw, filing(&fresh, json!({})), 201, ""),
-        (&reserve, filing(&fresh, json!({})), 409, "filing-too-soon"),
-    ] {
-        let request = prober.asked(operation).json(&body);
-        prober.expect(operation, &request, status, code);
-    }
-    let other = number("9092319998");
-    for operation in [&reserve, &withdraw] {
-        let request = prober.asked(operation).header("idempotency-key", "k1");
-        prober.expect(operation, &request.clone().json(&filing(&other, json!({}))), 201, "");
-        prober.expect(operation, &request.clone().json(&filing(&other, json!({}))), 200, "");
-        let changed = filing(&other, json!({"registrant": "Inna"}));
-        prober.expect(operation, &request.json(&changed), 409, "idempotency-mismatch");
-    }
-    let entry = prober.operation("entry");
-    let request = prober.asked(&entry).json(&json!({"pesel": "50810100015"}));
-    prober.expect(&entry, &request, 422, "invalid-pesel");
-    let events = prober.operation("events");
-    let token = prober.demo.token();
-    for (query, status, code) in [
-        ("?limit=0", 422, "invalid-value"),
-        ("?limit=x", 400, "malformed-request"),
-        ("?after=990&limit=20", 200, ""),
-    ] {
-        let target = format!("{}{query}", events.path);
-        prober.expect(&events, &self::request("GET", &target).bearer(&token), status, code);
-    }
-}
-
-fn access_refusals(prober: &mut Prober) {
-    let operation = prober.operation("issueKey");
-    for (institution, limits) in
-        [(json!(["B", null, null]), json!(null)), (json!({"name": "B"}), json!([1, 1, 1]))]
-    {
-        let body =
-            json!({"institution": institution, "system": "s", "addresses": ["127.0.0.1"], "limits": limits});
-        let request = prober.asked(&operation).json(&body);
-        prober.expect(&operation, &request, 400, "malformed-request");
-    }
-    for (id, good, other, unacceptable) in [
-        (
-            "issueKey",
-            json!({"institution": {"name": "B"}, "system": "s", "addresses": ["127.0.0.1"]}),
-            json!({"institution": {"name": "B"}, "system": "t", "addresses": ["127.0.0.1"]}),
-            json!({"institution": {"name": "B", "regon": "123456784"}, "system": "s", "addresses": ["127.0.0.1"]}),
-        ),
-        (
-            "issueToken",
-            json!({"role": "auditor", "label": "a"}),
-            json!({"role": "auditor", "label": "b"}),
-            json!({"role": "source", "label": "a", "registrant": "B", "channel": "fax"}),
-        ),
-    ] {
-        let operation = prober.operation(id);
-        let request = prober.asked(&operation).header("idempotency-key", id);
-        prober.expect(&operation, &request.clone().json(&good), 201, "");
-        let again = prober.expect(&operation, &request.clone().json(&good), 200, "");
-        assert!(again.json().get("key").is_none() && again.json().get("token").is_none());
-        prober.expect(&operation, &request.clone().json(&other), 409, "idempotency-mismatch");
-        prober.expect(&operation, &request.json(&unacceptable), 422, "invalid-value");
-    }
-    for (id, body) in [
-        ("setAddresses", json!({"addresses": ["0.0.0.0/0"]})),
-        ("setLimits", json!({"per_second": 0, "burst": 1, "per_day": 1})),
-    ] {
-        let operation = prober.operation(id);
-        let request = prober.asked(&operation).json(&body);
-        prober.expect(&operation, &request, 422, "invalid-value");
-    }
-}
-
-/// A body that does not come; the gateway's own deadline ends the wait.
-fn too_slow(prober: &mut Prober) {
-    for id in ["verify", "verifyBatch"] {
-        let operation = prober.operation(id);
-        let whole = filled(&operation, prober.asked(&operation)).bytes();
-        let answer = send_raw(prober.demo.verification, &whole[..whole.len() - 1]);
-        let answer = prober.judge(&operation, answer);
-        assert_eq!(answer.status, 408, "{}", answer.text());
-    }
-}
-
-fn too_many_failures(prober: &mut Prober) {
-    let strange = PlainCredential::generate(Plane::Verification, Environment::Test).expect("randomness");
-    let guess = request("GET", "/v1/limits").bearer(strange.reveal());
-    // A bucket of 200 that gains 20 a second: it cannot last 3 000 guesses.
-    let refused = (0..3_000).any(|_| guess.send(prober.demo.verification).status == 429);
-    assert!(refused, "guessing is not bounded");
-    for id in ["evidence", "limits"] {
-        let operation = prober.operation(id);
-        let target = operation.path.replace("{id}", "019ab7a2-1c7e-7d3f-9a51-7a4a0b1f3c55");
-        let guess = request("GET", &target).bearer(strange.reveal());
-        let answers = (0..50).map(|_| prober.probe(&operation, &guess).status);
-        assert!(answers.into_iter().any(|status| status == 429), "{id}");
-    }
 }
 
 #[test]

@@ -146,7 +146,7 @@ fn nothing_is_unsafe() {
 /// here with its reason, so that nothing joins it unseen.
 #[test]
 fn files_stay_small() {
-    const LINES_MAX: usize = 420;
+    const LINES_MAX: usize = 400;
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     collect(&root, &mut files);

@@ -145,6 +145,21 @@ pub struct Institution {
     pub krs: Option<Krs>,
 }
 
+impl Institution {
+    /// Whether both are one body: by REGON where both have one, else by KRS where
+    /// both have one. A name alone says so only where neither has a number: two
+    /// bodies may share a name, and one body may change its.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        let has_number = |one: &Self| one.regon.is_some() || one.krs.is_some();
+        match (&self.regon, &other.regon, &self.krs, &other.krs) {
+            (Some(one), Some(another), ..) => one == another,
+            (.., Some(one), Some(another)) => one == another,
+            _ => !has_number(self) && !has_number(other) && self.name == other.name,
+        }
+    }
+}
+
 fn all_digits(text: &str) -> bool {
     text.bytes().all(|c| c.is_ascii_digit())
 }
@@ -211,5 +226,32 @@ mod tests {
         assert!(read(r#"{"name":"Bank","regon":"123456785"}"#).is_ok());
         assert!(read(r#"{"name":"Bank","regon":"123456784"}"#).is_err());
         assert!(read(r#"{"name":"Bank","nip":"1"}"#).is_err());
+    }
+
+    #[test]
+    fn a_name_makes_nobody_the_same_where_there_are_numbers() {
+        let of = |name, regon: Option<&str>, krs: Option<&str>| Institution {
+            name: Name::parse(name).expect("a name"),
+            regon: regon.map(|text| Regon::parse(text).expect("a REGON")),
+            krs: krs.map(|text| Krs::parse(text).expect("a KRS")),
+        };
+        const REGON: [Option<&str>; 3] = [None, Some("123456785"), Some("000331501")];
+        const KRS: [Option<&str>; 3] = [None, Some("0000012345"), Some("0000054321")];
+        let bare = of("Bank", None, None);
+        let cases = [
+            (bare.clone(), of("Bank", None, None), true),
+            (bare.clone(), of("Inny", None, None), false),
+            (bare.clone(), of("Bank", REGON[1], None), false),
+            (bare, of("Bank", None, KRS[1]), false),
+            (of("Bank", REGON[1], None), of("Bank po zmianie", REGON[1], KRS[1]), true),
+            (of("Bank", REGON[1], KRS[1]), of("Bank", REGON[2], KRS[1]), false),
+            (of("Bank", REGON[1], KRS[1]), of("Inny", None, KRS[1]), true),
+            (of("Bank", None, KRS[1]), of("Bank", None, KRS[2]), false),
+            (of("Bank", REGON[1], None), of("Bank", None, KRS[1]), false),
+        ];
+        for (one, another, same) in cases {
+            assert_eq!(one.is_same_as(&another), same, "{one:?} {another:?}");
+            assert_eq!(another.is_same_as(&one), same, "{another:?} {one:?}");
+        }
     }
 }

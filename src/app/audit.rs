@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::instance::InstanceError;
 use crate::audit::{DumpError, DumpFilter, Ending, ReadError};
+use crate::datadir::DataDir;
 
 /// What the check came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,12 +58,15 @@ pub fn dump(data_directory: &Path) -> Result<(), InstanceError> {
 /// When it cannot be read.
 pub fn check(data_directory: &Path, as_json: bool) -> Result<Verdict, InstanceError> {
     let trail = existing_trail(data_directory)?;
-    let (verdict, text) = match crate::audit::check(&trail) {
+    let (verdict, text) = match crate::audit::check(&trail, &|| DataDir::is_held(data_directory)) {
         Ok(report) => {
             let (verdict, ending) = match &report.ending {
                 Ending::Empty => (Verdict::Intact, "empty".to_owned()),
                 Ending::Closed { at } => (Verdict::Intact, format!("closed in order at {at}")),
                 Ending::Open => (Verdict::Intact, "open: a gateway runs, or was killed".to_owned()),
+                Ending::InTheMaking => {
+                    (Verdict::Intact, "in the making: a gateway was writing the last group".to_owned())
+                }
                 Ending::TornTail(torn) => (
                     Verdict::TornTail,
                     format!(

@@ -8,10 +8,50 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::blueprint::Blueprint;
+use super::instance::InstanceError;
+
 /// Connections that the kernel holds for us.
 const BACKLOG: i32 = 4096;
 /// How long unacknowledged bytes keep a connection alive.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where the planes listen.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    /// The verification plane.
+    pub verification: Vec<SocketAddr>,
+    /// The admin plane.
+    pub admin: Vec<SocketAddr>,
+    /// The operations plane.
+    pub ops: Vec<SocketAddr>,
+}
+
+/// The sockets of all planes, bound.
+pub(super) struct Sockets {
+    pub(super) verification: Vec<Bound>,
+    pub(super) admin: Vec<Bound>,
+    pub(super) ops: Vec<Bound>,
+}
+
+impl Sockets {
+    pub(super) fn bind(blueprint: &Blueprint) -> Result<Self, InstanceError> {
+        let bound = |plane, addresses: &[_]| bind(plane, addresses).map_err(InstanceError::plain);
+        Ok(Self {
+            verification: bound("the verification plane", &blueprint.verification_listen)?,
+            admin: bound("the admin plane", &blueprint.admin_listen)?,
+            ops: bound("the operations plane", &blueprint.ops_listen)?,
+        })
+    }
+
+    pub(super) fn addresses(&self) -> Result<Addresses, InstanceError> {
+        let of = |sockets: &[Bound]| {
+            let addresses = sockets.iter().map(Bound::address).collect::<std::io::Result<Vec<_>>>();
+            addresses.map_err(|error| InstanceError::new("sockets", error))
+        };
+        Ok(Addresses { verification: of(&self.verification)?, admin: of(&self.admin)?, ops: of(&self.ops)? })
+    }
+}
 
 /// A bound socket that does not listen yet.
 #[derive(Debug)]
@@ -34,7 +74,7 @@ impl fmt::Display for BindError {
 impl std::error::Error for BindError {}
 
 /// Binds every address of a plane.
-pub(super) fn bind(plane: &'static str, addresses: &[SocketAddr]) -> Result<Vec<Bound>, BindError> {
+fn bind(plane: &'static str, addresses: &[SocketAddr]) -> Result<Vec<Bound>, BindError> {
     addresses
         .iter()
         .map(|address| bind_one(*address).map_err(|error| BindError { plane, address: *address, error }))

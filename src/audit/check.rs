@@ -1,7 +1,8 @@
 //! Verifies a whole trail offline.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::codec::{Body, VerificationView};
 use super::damage::{ReadError, TornTail};
@@ -81,16 +82,55 @@ pub enum Ending {
     Open,
     /// With bytes that are no sound group.
     TornTail(TornTail),
+    /// With a group that a gateway was writing while the trail was read: what
+    /// stood last at one look was sound at the next one.
+    InTheMaking,
 }
 
 /// Verifies every byte of the trail in `dir`: checksums, chain, sequences, the
 /// links between segments, the zeros after them. Takes no lock and writes
-/// nothing. While a gateway writes, its group in the making shows as a torn tail.
+/// nothing. While `is_written` says that a gateway writes, a place that is not
+/// sound is looked at again: what moves on is a group in the making, what stays
+/// is torn or damaged.
 ///
 /// # Errors
 /// [`ReadError::Damage`] with the first place that is not what a gateway wrote.
-pub fn check(dir: &Path) -> Result<CheckReport, ReadError> {
-    check_disk(&Directory::at(dir))
+pub fn check(dir: &Path, is_written: &dyn Fn() -> bool) -> Result<CheckReport, ReadError> {
+    check_beside(&Directory::at(dir), is_written)
+}
+
+pub(super) fn check_beside(disk: &dyn Disk, is_written: &dyn Fn() -> bool) -> Result<CheckReport, ReadError> {
+    let mut checked = check_disk(disk);
+    let mut looks = 1;
+    while let Some(place) = unsound(&checked)
+        && looks < LOOKS_MAX
+        && is_written()
+    {
+        std::thread::sleep(LOOK_AGAIN_AFTER);
+        checked = check_disk(disk);
+        looks += 1;
+        if let Ok(report) = &mut checked
+            && let Ending::TornTail(torn) = &report.ending
+            && (torn.file.clone(), torn.offset) != place
+        {
+            report.ending = Ending::InTheMaking;
+        }
+    }
+    checked
+}
+
+/// Looks at a place that a gateway may be writing. A group takes milliseconds
+/// from its first byte to its last.
+const LOOKS_MAX: u32 = 5;
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// The place that is not what a gateway wrote, or not yet.
+fn unsound(checked: &Result<CheckReport, ReadError>) -> Option<(PathBuf, u64)> {
+    match checked {
+        Ok(CheckReport { ending: Ending::TornTail(torn), .. }) => Some((torn.file.clone(), torn.offset)),
+        Err(ReadError::Damage(damage)) => Some((damage.file.clone(), damage.offset)),
+        Ok(_) | Err(ReadError::Io { .. }) => None,
+    }
 }
 
 pub(super) fn check_disk(disk: &dyn Disk) -> Result<CheckReport, ReadError> {

@@ -34,7 +34,7 @@ pub use peer::Peer;
 pub use permit::{Identity, Pace, Permit, Visit};
 
 use crate::access::{DirectoryReader, KeyRecord, KeySlot};
-use crate::secret::Plane;
+use crate::secret::{KeyId, Plane};
 use credential::OnRecord;
 use failures::FailureBuckets;
 
@@ -127,6 +127,20 @@ impl Gate {
     pub fn visit(&self, peer: &Peer, identity: Identity) -> Result<Visit, Denied> {
         let (key, address) = from_allowed_address(peer, identity)?;
         Ok(Visit { key, address })
+    }
+
+    /// Whether what was told to this key may be seen again: by the key itself, and
+    /// by every key of its institution. A key that is not in the directory, where
+    /// deactivated ones stay, is nobody's.
+    #[must_use]
+    pub fn may_see(&self, visit: &Visit, told_to: &KeyId) -> bool {
+        let own = visit.key();
+        own.id() == *told_to
+            || self
+                .reader
+                .load()
+                .key(told_to)
+                .is_some_and(|key| key.institution().is_same_as(own.institution()))
     }
 }
 

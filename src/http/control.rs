@@ -15,8 +15,10 @@ use axum::response::{IntoResponse, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rand::Rng;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 
+use super::closing::{self, Documented, Left, Plane};
 use super::message::target_fits;
 use super::panic::{Panicked, catch_panic};
 use super::plane::Phase;
@@ -24,7 +26,9 @@ use super::plane::tls::TlsSource;
 use super::problem::Problem;
 use super::reply::add_common_headers;
 use super::request_id::RequestId;
+use super::unread::Unread;
 use crate::gate::Peer;
+use crate::limits::HEAD_BYTES_MAX;
 
 /// Connections at once; officials and scrapers are few.
 const CONNECTIONS_MAX: usize = 1024;
@@ -87,32 +91,53 @@ async fn connection(
     stream.set_nodelay(true)?;
     let router = router.layer(axum::Extension(Peer::from_socket(address)));
     match tls {
-        None => http(TokioIo::new(stream), router, phase).await,
+        None => http(stream, router, HEADER_READ_TIMEOUT, phase).await,
         Some(source) => {
             let handshake = source.acceptor().accept(stream);
             let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
                 .await
                 .map_err(|_| io::ErrorKind::TimedOut)??;
-            http(TokioIo::new(stream), router, phase).await
+            http(stream, router, HEADER_READ_TIMEOUT, phase).await
         }
     }
 }
 
-async fn http<I>(io: I, router: Router, mut phase: watch::Receiver<Phase>) -> io::Result<()>
+async fn http<S>(
+    stream: S,
+    router: Router,
+    header_read_timeout: Duration,
+    mut phase: watch::Receiver<Phase>,
+) -> io::Result<()>
 where
-    I: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let serving = hyper::server::conn::http1::Builder::new()
+    let unread = Unread::default();
+    let router = router.layer(axum::Extension(unread.clone()));
+    let mut serving = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .header_read_timeout(header_read_timeout)
         .max_buf_size(64 * 1024)
-        .serve_connection(io, TowerToHyperService::new(router));
-    let mut serving = std::pin::pin!(serving);
-    tokio::select! {
-        served = serving.as_mut() => return served.map_err(io::Error::other),
-        _ = phase.wait_for(|phase| *phase == Phase::Draining) => serving.as_mut().graceful_shutdown(),
-    }
-    serving.await.map_err(io::Error::other)
+        .max_header_size(HEAD_BYTES_MAX)
+        .serve_connection(
+            TokioIo::new(Documented::http1(stream, Plane::Control)),
+            TowerToHyperService::new(router),
+        );
+    let served = tokio::select! {
+        served = &mut serving => Some(served),
+        _ = phase.wait_for(|phase| *phase == Phase::Draining) => None,
+    };
+    let served = match served {
+        Some(served) => served,
+        None => {
+            std::pin::Pin::new(&mut serving).graceful_shutdown();
+            (&mut serving).await
+        }
+    };
+    let parts = serving.into_parts();
+    let mut io = parts.io.into_inner();
+    let left =
+        Left { head_begun: !parts.read_buf.is_empty(), unread: unread.is_so() || io.has_substituted() };
+    closing::end(&mut io, Plane::Control, served, left).await
 }
 
 impl IntoResponse for Problem {
@@ -128,6 +153,10 @@ impl IntoResponse for Problem {
 /// rendered and counted, panics become 500, the common headers are added.
 pub(super) async fn leave(request: Request, next: Next) -> Response {
     let request_id = RequestId::of(request.headers(), || rand::rng().next_u64());
+    let request = match request.extensions().get::<Unread>().cloned() {
+        Some(unread) => request.map(|body| unread.watch(body)),
+        None => request,
+    };
     let handled = async {
         match target_fits(request.uri()) {
             Ok(()) => next.run(request).await,
@@ -165,4 +194,39 @@ pub(super) async fn not_found() -> Problem {
 /// 405 of a path that exists; axum adds the `allow` field.
 pub(super) async fn method_not_allowed() -> Problem {
     Problem::new(super::problem::Code::MethodNotAllowed, "this path has other methods; see `allow`")
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// What a connection says to these bytes until it ends.
+    async fn said(bytes: &[u8]) -> String {
+        let (mut client, server) = tokio::io::duplex(64 * 1024);
+        let router = Router::new().fallback(not_found).layer(axum::middleware::from_fn(leave));
+        let (_sender, phase) = watch::channel(Phase::Running);
+        let serving = tokio::spawn(http(server, router, Duration::from_millis(50), phase));
+        client.write_all(bytes).await.expect("written");
+        let mut said = String::new();
+        client.read_to_string(&mut said).await.expect("a text");
+        drop(client);
+        serving.await.expect("an end").expect("a clean end");
+        said
+    }
+
+    #[test]
+    fn a_late_head_gets_a_problem_document_and_an_idle_connection_nothing() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let late = said(b"GET /livez HTTP/1.1\r\nhost:").await;
+            assert!(late.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{late}");
+            assert!(late.contains("\"code\":\"request-timeout\""), "{late}");
+            assert_eq!(said(b"").await, "");
+            let idle = said(b"GET /none HTTP/1.1\r\nhost: g\r\n\r\n").await;
+            assert!(idle.starts_with("HTTP/1.1 404 "), "{idle}");
+            assert_eq!(idle.matches("HTTP/1.1").count(), 1, "{idle}");
+        });
+    }
 }

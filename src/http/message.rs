@@ -13,7 +13,7 @@ use hyper::body::{Body, Incoming};
 
 use crate::http::plane::Connection;
 use crate::http::problem::{Code, Problem};
-use crate::limits::TARGET_BYTES_MAX;
+use crate::limits::{HEAD_BYTES_MAX, TARGET_BYTES_MAX};
 
 /// What a body is said to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,24 @@ pub(crate) fn target_fits(target: &Uri) -> Result<(), Problem> {
     if bytes > TARGET_BYTES_MAX {
         let detail = format!("a request target has at most {TARGET_BYTES_MAX} bytes");
         return Err(Problem::new(Code::UriTooLong, detail).with("bytes_max", TARGET_BYTES_MAX));
+    }
+    Ok(())
+}
+
+/// Judges the head's size as HTTP/2 counts it (RFC 9113, 6.5.2: 32 bytes for each
+/// field beside its name and value). HTTP/1.1's engine judges what it reads.
+///
+/// # Errors
+/// 431.
+pub(crate) fn head_fits(target: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+    const PER_FIELD: usize = 32;
+    // The method, scheme, authority and path are fields too.
+    let authority = target.authority().map_or(0, |authority| authority.as_str().len());
+    let path = target.path_and_query().map_or(0, |path| path.as_str().len());
+    let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + PER_FIELD);
+    if authority + path + 4 * PER_FIELD + fields.sum::<usize>() > HEAD_BYTES_MAX {
+        return Err(Problem::new(Code::HeaderFieldsTooLarge, "the head is too large or has too many fields")
+            .with("bytes_max", HEAD_BYTES_MAX));
     }
     Ok(())
 }
@@ -98,6 +116,9 @@ pub(crate) async fn read_whole(
         let control = Some(Rc::clone(&connection.control));
         let read = Whole { control, body, bytes: BytesMut::new(), bytes_max, waits_since: None }.await;
         connection.control.body_ends();
+        if read.is_ok() {
+            connection.control.body_read_to_its_end();
+        }
         read
     }
 }

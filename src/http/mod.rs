@@ -6,6 +6,7 @@
 //! - [`admin`]: the admin plane.
 //! - [`ops`]: the operations plane.
 //! - [`control`]: how the admin and operations planes are listened on.
+//! - [`closing`]: how an HTTP/1.1 connection of any of them ends.
 //! - [`problem`], [`message`], [`reply`], [`request_id`]: what they share.
 
 pub mod plane;
@@ -17,7 +18,9 @@ pub mod admin;
 pub mod ops;
 
 pub mod control;
+mod unread;
 
+mod closing;
 pub mod message;
 mod panic;
 pub mod problem;

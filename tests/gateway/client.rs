@@ -196,6 +196,13 @@ impl Connection {
         Ok((size > 0).then_some(chunk))
     }
 
+    /// Whatever comes until the other end closes; an error when it resets.
+    pub(crate) fn rest(&mut self) -> io::Result<Vec<u8>> {
+        let mut rest = Vec::new();
+        self.0.read_to_end(&mut rest)?;
+        Ok(rest)
+    }
+
     /// Whether the other end has closed; waits for it.
     pub(crate) fn is_closed(&mut self) -> bool {
         matches!(self.0.fill_buf(), Ok([])) || self.0.fill_buf().is_err()

@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::harness::{Demo, Home, err};
+use crate::harness::{Demo, Home, err, wait_for};
+use crate::load::Load;
 
 /// A closed trail of some twenty groups, and what was told.
 fn trail() -> (Home, Vec<String>) {
@@ -111,4 +113,20 @@ fn a_missing_or_foreign_segment_is_noticed() {
     assert_eq!(home.command(&[]).output().expect("an end").status.code(), Some(2));
     fs::write(&first, sound).expect("written");
     assert_eq!(home.check().0, Some(0));
+}
+
+/// A check beside a gateway that writes sees groups in the making, no damage.
+#[test]
+fn a_check_beside_a_live_gateway_finds_nothing_torn() {
+    let demo = Demo::new(1_000);
+    let numbers = Arc::new(demo.numbers("reserved.csv"));
+    let load = Load::start(demo.instance.verification, &demo.key(), &numbers, 3);
+    for _ in 0..10 {
+        let before = load.answered();
+        let (status, text) = demo.home().check();
+        assert_eq!(status, Some(0), "{text}");
+        wait_for("more answers", || (load.answered() > before).then_some(()));
+    }
+    demo.stop();
+    assert!(!load.told().is_empty());
 }

@@ -1,12 +1,14 @@
 //! Heads that are no heads, and messages that could be read in two ways: each
 //! gets one answer at most, with a problem document, and the connection ends.
 
+use std::net::SocketAddr;
+
 use crate::client::{Connection, Reply};
 use crate::harness::Demo;
 
 /// Sends bytes as they are, and reads until the other end closes: every answer.
-fn answers(demo: &Demo, bytes: &[u8]) -> Vec<Reply> {
-    let mut connection = Connection::open(demo.instance.verification).expect("a connection");
+fn answers(plane: SocketAddr, bytes: &[u8]) -> Vec<Reply> {
+    let mut connection = Connection::open(plane).expect("a connection");
     connection.write(bytes).expect("written");
     let mut replies = Vec::new();
     while let Ok(reply) = connection.read(false) {
@@ -16,8 +18,8 @@ fn answers(demo: &Demo, bytes: &[u8]) -> Vec<Reply> {
 }
 
 /// One refusal, then the end.
-fn assert_refused(demo: &Demo, what: &str, bytes: &[u8], status: u16, code: &str) {
-    let replies = answers(demo, bytes);
+fn assert_refused(plane: SocketAddr, what: &str, bytes: &[u8], status: u16, code: &str) {
+    let replies = answers(plane, bytes);
     assert_eq!(replies.len(), 1, "{what}: {replies:?}");
     replies[0].check_promises();
     assert_eq!(replies[0].problem(), (status, code.to_owned()), "{what}");
@@ -37,17 +39,38 @@ fn malformed_heads_get_a_problem_document() {
         ("a length that is none", b"POST /v1/verify HTTP/1.1\r\nhost: g\r\ncontent-length: x\r\n\r\n"),
         ("a NUL in a field", b"GET /v1/status HTTP/1.1\r\nhost: g\r\nx: a\0b\r\n\r\n"),
     ];
-    for (what, head) in heads {
-        assert_refused(&demo, what, head, 400, "malformed-request");
-    }
     let long_target = format!("GET /v1/{} HTTP/1.1\r\nhost: g\r\n\r\n", "x".repeat(100_000));
-    let replies = answers(&demo, long_target.as_bytes());
-    replies[0].check_promises();
-    assert!(matches!(replies[0].status, 414 | 431), "{}", replies[0].text());
     let long_field = format!("GET /v1/status HTTP/1.1\r\nhost: g\r\nx: {}\r\n\r\n", "x".repeat(12_000));
-    assert_refused(&demo, "a long field", long_field.as_bytes(), 431, "header-fields-too-large");
     let many = format!("GET /v1/status HTTP/1.1\r\nhost: g\r\n{}\r\n", "x: y\r\n".repeat(150));
-    assert_refused(&demo, "many fields", many.as_bytes(), 431, "header-fields-too-large");
+    for plane in [demo.instance.verification, demo.instance.admin, demo.instance.ops] {
+        for (what, head) in heads {
+            assert_refused(plane, what, head, 400, "malformed-request");
+        }
+        let replies = answers(plane, long_target.as_bytes());
+        replies[0].check_promises();
+        assert!(matches!(replies[0].status, 414 | 431), "{}", replies[0].text());
+        for (what, head) in [("a long field", &long_field), ("many fields", &many)] {
+            assert_refused(plane, what, head.as_bytes(), 431, "header-fields-too-large");
+        }
+    }
+}
+
+/// What was read before stands; what cannot be read ends it with a document.
+#[test]
+fn garbage_after_a_request_is_refused_apart() {
+    let demo = Demo::shared();
+    let ways = [
+        (demo.instance.verification, "/v1/status"),
+        (demo.instance.admin, "/x"),
+        (demo.instance.ops, "/livez"),
+    ];
+    for (plane, path) in ways {
+        let bytes = format!("GET {path} HTTP/1.1\r\nhost: g\r\n\r\n").repeat(3) + "no head\r\n\r\n";
+        let replies = answers(plane, bytes.as_bytes());
+        assert_eq!(replies.len(), 4, "{path}: {replies:?}");
+        replies.iter().for_each(Reply::check_promises);
+        assert_eq!(replies[3].problem(), (400, "malformed-request".to_owned()), "{path}");
+    }
 }
 
 /// One message that two readers could end at two places: never two answers, and
@@ -82,7 +105,7 @@ fn ambiguous_messages_are_never_answered_twice() {
             "POST /v1/verify HTTP/1.1\r\nhost: g\r\nconnection: close\r\nauthorization: Bearer {key}\r\n\
              content-type: application/json\r\n{rest}"
         );
-        let replies = answers(&demo, head.as_bytes());
+        let replies = answers(demo.instance.verification, head.as_bytes());
         assert!(replies.len() <= 1, "{what}: {replies:?}");
         for reply in replies {
             assert_eq!(reply.problem(), (400, "malformed-request".to_owned()), "{what}");
@@ -107,7 +130,7 @@ fn pipelined_requests_are_answered_in_order() {
             body.len()
         );
     }
-    let replies = answers(&demo, bytes.as_bytes());
+    let replies = answers(demo.instance.verification, bytes.as_bytes());
     assert_eq!(replies.len(), 20);
     for (turn, reply) in replies.iter().enumerate() {
         assert_eq!(reply.good()["reserved"], turn % 2 == 0);

@@ -198,21 +198,30 @@ impl hyper::body::Body for NeverEnding {
     }
 }
 
-/// An overlong head is refused by the library, before there is a request: the
-/// status alone, and the connection goes on.
+/// An overlong head is refused with a document as long as it is read at all; far
+/// beyond, by the library, with the status alone. The connection goes on.
 #[test]
 fn an_overlong_head_is_refused_and_the_connection_lives_on() {
     let demo = Demo::shared();
-    let long = "x".repeat(12_000);
+    let field = |bytes| "x".repeat(bytes);
     block_on(async {
         let mut http2 = Http2::open(demo.instance.verification).await;
-        for (path, field) in [("/v1/status", long.as_str()), (&format!("/v1/{long}"), "x")] {
-            let request = Request::get(format!("http://gateway{path}")).header("x-long", field);
-            let request = request.body(Full::default()).expect("a request");
-            http2.0.ready().await.expect("a connection");
-            let reply = http2.0.send_request(request).await.expect("an answer");
-            assert_eq!(reply.status(), 431);
+        let (fits, long) = (field(7_500), field(12_000));
+        http2.ask(Method::GET, "/v1/status", &[("x-long", &fits)], "").await.expect("an answer").good();
+        let many: Vec<_> = std::iter::repeat_n(("x", "y"), 300).collect();
+        for (path, headers, refused) in [
+            ("/v1/status", vec![("x-long", long.as_str())], (431, "header-fields-too-large")),
+            ("/v1/status", many, (431, "header-fields-too-large")),
+            (&format!("/v1/{long}"), vec![], (414, "uri-too-long")),
+        ] {
+            let reply = http2.ask(Method::GET, path, &headers, "").await.expect("an answer");
+            assert_eq!(reply.problem(), (refused.0, refused.1.to_owned()));
         }
+        let request = Request::get("http://gateway/v1/status").header("x-long", field(20_000));
+        http2.0.ready().await.expect("a connection");
+        let request = request.body(Full::default()).expect("a request");
+        let reply = http2.0.send_request(request).await.expect("an answer");
+        assert_eq!(reply.status(), 431);
         http2.ask(Method::GET, "/v1/status", &[], "").await.expect("an answer").good();
     });
 }

@@ -16,6 +16,7 @@ mod commands;
 mod contract;
 mod damage;
 mod durability;
+mod early;
 mod faults;
 mod heads;
 mod http2;

@@ -91,7 +91,7 @@ fn workers_record_at_once_and_the_dump_has_it_all() {
         assert_eq!(all.len(), expected.len());
         assert!(all.into_iter().collect::<BTreeSet<_>>() == expected);
     }
-    let report = check(&real_config(dir.path()).dir).expect("sound");
+    let report = check(&real_config(dir.path()).dir, &|| false).expect("sound");
     assert!(matches!(report.ending, Ending::Closed { .. }));
     assert_eq!((report.runs, report.verifications), (2, 2 * 3 * 8 * 40));
     for entry in std::fs::read_dir(dir.path().join("trail")).expect("a directory") {
@@ -129,7 +129,7 @@ fn a_dropped_trail_is_open_and_goes_on() {
         open(real_config(dir.path()), Clock::system(), "0.1.0", Environment::Test).expect("opened");
     let first = opened(&trail);
     drop(thread);
-    assert_eq!(check(&real_config(dir.path()).dir).expect("sound").ending, Ending::Open);
+    assert_eq!(check(&real_config(dir.path()).dir, &|| false).expect("sound").ending, Ending::Open);
     let (trail, thread, recovered) =
         open(real_config(dir.path()), Clock::system(), "0.1.0", Environment::Test).expect("opened");
     assert!(!recovered.closed_cleanly);

@@ -2,7 +2,7 @@
 
 use super::simulated::{SimulatedDisk, file_path};
 use super::support::{Machine, SEGMENT_BYTES};
-use crate::audit::check::check_disk;
+use crate::audit::check::{check_beside, check_disk};
 use crate::audit::dump::{DumpFilter, dump_disk};
 use crate::audit::segment::segment_name;
 use crate::audit::{Ending, OpenError, ReadError, TornTail};
@@ -98,6 +98,52 @@ fn a_later_group_makes_a_torn_tail_damage() {
     let disk = SimulatedDisk::with(image);
     disk.tamper(&segment_name(1), |bytes| bytes[1500..].fill(0));
     assert!(matches!(Machine::start(&disk).err(), Some(OpenError::Read(ReadError::Damage(_)))));
+}
+
+/// What a gateway is writing is looked at again; what stays as it is, is torn.
+#[test]
+fn a_group_in_the_making_is_no_torn_tail() {
+    let (disk, segment) = trail();
+    let image = disk.image();
+    let name = segment_name(segment);
+    let magic = crate::audit::segment::GROUP_MAGIC;
+    let groups: Vec<usize> = memchr::memmem::find_iter(&image[&name], &magic).collect();
+    // As far as a writer has come: half of this group, nothing after it.
+    let written_to = |group: usize| {
+        let mut image = image.clone();
+        let half = groups[group] + 40;
+        image.entry(name.clone()).and_modify(|bytes| bytes[half..].fill(0));
+        image
+    };
+    let last = groups.len() - 1;
+    let ending = |from: usize, then: &dyn Fn(&SimulatedDisk, u32) -> bool| {
+        let disk = SimulatedDisk::with(written_to(from));
+        let asked = std::cell::Cell::new(0);
+        let report = check_beside(&disk, &|| {
+            asked.set(asked.get() + 1);
+            then(&disk, asked.get())
+        });
+        (report.expect("readable").ending, asked.get())
+    };
+    let becomes = |disk: &SimulatedDisk, image: &std::collections::BTreeMap<String, Vec<u8>>| {
+        disk.tamper(&name, |bytes| bytes.copy_from_slice(&image[&name]));
+    };
+    let (finished, _) = ending(last, &|disk, _| {
+        becomes(disk, &image);
+        true
+    });
+    assert_eq!(finished, Ending::Open);
+    let (moved, _) = ending(last - 1, &|disk, _| {
+        becomes(disk, &written_to(last));
+        true
+    });
+    assert_eq!(moved, Ending::InTheMaking);
+    let (stayed, asked) = ending(last, &|_, _| true);
+    assert!(matches!(stayed, Ending::TornTail(_)), "{stayed:?}");
+    assert_eq!(asked, 4);
+    let (nobody_writes, asked) = ending(last, &|_, _| false);
+    assert!(matches!(nobody_writes, Ending::TornTail(_)), "{nobody_writes:?}");
+    assert_eq!(asked, 1);
 }
 
 /// Nobody can plant a group inside a record, see the format's specification.

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::body::{Id, Json, Object};
+use super::issued::answer;
 use super::{Caller, Handles};
 use crate::access::{AllowList, Institution, KeyLimits, KeyRecord, Krs, Name, NewKey, Regon, Role};
 use crate::http::problem::{Code, Problem};
@@ -76,16 +77,8 @@ pub(super) async fn issue(
         limits: Some(limits),
     };
     let issued = handles.access.issue_key(new, caller.access_idempotency()?).await?;
-    let mut answer = shown(&issued.record);
-    let status = match (&issued.plain, answer.as_object_mut()) {
-        (Some(plain), Some(fields)) => {
-            fields.insert("key".to_owned(), plain.reveal().into());
-            StatusCode::CREATED
-        }
-        _ => StatusCode::OK,
-    };
     tracing::info!(key_id = %issued.record.id(), by = %caller.identity.token_id(), "key issued");
-    Ok((status, Answer(answer)))
+    Ok(answer(shown(&issued.record), "key", issued.plain.as_ref()))
 }
 
 pub(super) async fn list(State(handles): State<Handles>, caller: Caller) -> Result<Answer<Value>, Problem> {

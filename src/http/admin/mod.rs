@@ -6,6 +6,7 @@
 
 mod body;
 mod import;
+mod issued;
 mod keys;
 mod register;
 mod renumbering;

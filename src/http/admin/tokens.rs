@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::body::{Id, Json};
+use super::issued::answer;
 use super::keys::invalid;
 use super::{Caller, Handles};
 use crate::access::{ChannelName, Name, NewToken, Role, Teryt, TokenRecord};
@@ -52,16 +53,8 @@ pub(super) async fn issue(
         }
     };
     let issued = handles.access.issue_token(new, caller.access_idempotency()?).await?;
-    let mut answer = shown(&issued.record);
-    let status = match (&issued.plain, answer.as_object_mut()) {
-        (Some(plain), Some(fields)) => {
-            fields.insert("token".to_owned(), plain.reveal().into());
-            StatusCode::CREATED
-        }
-        _ => StatusCode::OK,
-    };
     tracing::info!(token_id = %issued.record.id(), by = %caller.identity.token_id(), "token issued");
-    Ok((status, Answer(answer)))
+    Ok(answer(shown(&issued.record), "token", issued.plain.as_ref()))
 }
 
 pub(super) async fn list(State(handles): State<Handles>, caller: Caller) -> Result<Answer<Value>, Problem> {

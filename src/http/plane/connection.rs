@@ -16,17 +16,18 @@ use hyper::service::service_fn;
 use hyper::{Request, server::conn::http1, server::conn::http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rand::Rng;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::acceptor::Accepted;
 use super::control::{Control, Entry};
-use super::guarded_io::{GuardedIo, PREFACE, closing_answer};
+use super::guarded_io::{GuardedIo, PREFACE};
 use super::head_timer::HeadTimer;
 use super::worker::Worker;
 use crate::gate::{IdentityCache, Peer};
-use crate::http::problem::Code;
+use crate::http::closing::{self, Documented, Left, Plane};
 use crate::http::verify;
+use crate::limits::{HEAD_BYTES_MAX, HTTP2_HEAD_BYTES_READ_MAX};
 
 /// What the requests of one connection share.
 pub(crate) struct Connection {
@@ -83,10 +84,14 @@ async fn establish(worker: &Rc<Worker>, entry: &Entry, peer: Peer, stream: TcpSt
         }
         None => {
             let mut stream = stream;
-            let sniffing = sniff(&mut stream);
-            let ahead = tokio::time::timeout(worker.settings.header_read_timeout, sniffing)
-                .await
-                .map_err(|_| io::ErrorKind::TimedOut)??;
+            let mut ahead = Vec::with_capacity(PREFACE.len());
+            let sniffing = sniff(&mut stream, &mut ahead);
+            match tokio::time::timeout(worker.settings.header_read_timeout, sniffing).await {
+                Ok(sniffed) => sniffed?,
+                Err(_) => {
+                    return closing::late_head(&mut stream, Plane::Verification, !ahead.is_empty()).await;
+                }
+            }
             let http2 = ahead == PREFACE;
             serve_http(connection(false, http2), stream, ahead).await
         }
@@ -94,9 +99,8 @@ async fn establish(worker: &Rc<Worker>, entry: &Entry, peer: Peer, stream: TcpSt
 }
 
 /// Reads until the bytes are, or can no longer become, HTTP/2's preface.
-async fn sniff(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
-    let mut ahead = Vec::with_capacity(PREFACE.len());
-    while ahead.len() < PREFACE.len() && PREFACE.starts_with(&ahead) {
+async fn sniff(stream: &mut TcpStream, ahead: &mut Vec<u8>) -> io::Result<()> {
+    while ahead.len() < PREFACE.len() && PREFACE.starts_with(ahead) {
         let mut rest = [0u8; PREFACE.len()];
         let room = PREFACE.len() - ahead.len();
         match stream.read(&mut rest[..room]).await? {
@@ -104,7 +108,7 @@ async fn sniff(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
             count => ahead.extend_from_slice(&rest[..count]),
         }
     }
-    Ok(ahead)
+    Ok(())
 }
 
 async fn serve_http<S>(connection: Rc<Connection>, stream: S, ahead: Vec<u8>) -> io::Result<()>
@@ -114,8 +118,8 @@ where
     let control = Rc::clone(&connection.control);
     control.begins_serving();
     let header_read_timeout = connection.worker.settings.header_read_timeout;
-    let io = TokioIo::new(GuardedIo::new(stream, Rc::clone(&control), ahead, !connection.http2));
     if connection.http2 {
+        let io = TokioIo::new(GuardedIo::new(Documented::http2(stream), Rc::clone(&control), ahead));
         let service = service_fn(move |request: Request<Incoming>| {
             let connection = Rc::clone(&connection);
             async move { Ok::<_, Infallible>(verify::handle(connection, request).await) }
@@ -127,24 +131,19 @@ where
             let connection = Rc::clone(&connection);
             async move { Ok::<_, Infallible>(verify::handle(connection, request).await) }
         });
+        let stream = Documented::http1(stream, Plane::Verification);
+        let io = TokioIo::new(GuardedIo::new(stream, Rc::clone(&control), ahead));
         let timer = HeadTimer::new(Arc::clone(control.head()), Instant::now());
         let serving = http1_builder(timer, header_read_timeout).serve_connection(io, service);
-        let mut serving = Retiring { control, told: false, connection: serving };
-        match (&mut serving).await {
-            Err(error) if error.is_timeout() => {
-                let parts = serving.connection.into_parts();
-                let mut io = parts.io.into_inner();
-                if !parts.read_buf.is_empty() {
-                    // Somebody began a head and did not end it; an idle connection
-                    // is closed without a word.
-                    let answer = closing_answer(Code::RequestTimeout, "the head was not complete in time");
-                    io.write_all(&answer).await?;
-                    io.flush().await?;
-                }
-                io.shutdown().await
-            }
-            other => other.map_err(io::Error::other),
-        }
+        let mut serving = Retiring { control: Rc::clone(&control), told: false, connection: serving };
+        let served = (&mut serving).await;
+        let parts = serving.connection.into_parts();
+        let mut io = parts.io.into_inner();
+        let left = Left {
+            head_begun: !parts.read_buf.is_empty(),
+            unread: control.leaves_unread() || io.has_substituted(),
+        };
+        closing::end(&mut io, Plane::Verification, served, left).await
     }
 }
 
@@ -154,7 +153,7 @@ fn http1_builder(timer: HeadTimer, header_read_timeout: Duration) -> http1::Buil
         .timer(timer)
         .header_read_timeout(header_read_timeout)
         .max_buf_size(16 * 1024)
-        .max_header_size(8 * 1024)
+        .max_header_size(HEAD_BYTES_MAX)
         // A client that closes while its answer is being recorded is noticed at
         // the write; looking for its end meanwhile costs a read per request.
         .half_close(true);
@@ -168,7 +167,7 @@ fn http2_builder() -> http2::Builder<LocalExecutor> {
         .max_concurrent_streams(100)
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(64)
-        .max_header_list_size(8 * 1024)
+        .max_header_list_size(HTTP2_HEAD_BYTES_READ_MAX)
         .initial_stream_window_size(64 * 1024)
         .initial_connection_window_size(256 * 1024)
         .max_send_buf_size(64 * 1024)

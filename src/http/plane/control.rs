@@ -53,6 +53,8 @@ pub(crate) struct Control {
     /// Since when a body that is no stream is being read (HTTP/1.1: one at most).
     body_since: Cell<Option<Instant>>,
     body_late: Cell<bool>,
+    /// The last request of HTTP/1.1 announced a body that was not read to its end.
+    unread: Cell<bool>,
     /// Since when the socket takes no more, and how much it had taken by then.
     blocked_since: Cell<Option<(Instant, u64)>>,
     written_bytes: Cell<u64>,
@@ -69,6 +71,7 @@ impl Control {
             head: HeadMark::new(),
             body_since: Cell::new(None),
             body_late: Cell::new(false),
+            unread: Cell::new(false),
             blocked_since: Cell::new(None),
             written_bytes: Cell::new(0),
         })
@@ -98,6 +101,19 @@ impl Control {
     /// The time of this connection's HTTP/1.1 heads.
     pub(super) const fn head(&self) -> &Arc<HeadMark> {
         &self.head
+    }
+
+    pub(crate) fn body_announced(&self, announced: bool) {
+        self.unread.set(announced);
+    }
+
+    pub(crate) fn body_read_to_its_end(&self) {
+        self.unread.set(false);
+    }
+
+    /// Is there, or may there come, more of the last request than was read?
+    pub(super) fn leaves_unread(&self) -> bool {
+        self.unread.get()
     }
 
     pub(crate) fn body_begins(&self, now: Instant) {

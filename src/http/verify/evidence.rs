@@ -25,9 +25,7 @@ pub(super) async fn fetch(connection: &Connection, headers: &HeaderMap, id: &str
         Err(_) => return Err(Problem::internal()),
     };
     // Another institution's evidence is not there, rather than forbidden.
-    let key = visit.key();
-    let record = found
-        .filter(|record| record.key_id == key.id() || record.institution == key.institution().name.as_str());
+    let record = found.filter(|record| worker.handles.gate.may_see(&visit, &record.key_id));
     let record = record.ok_or_else(not_found)?;
     Ok(reply::json(serde_json::to_vec(&document(&record)).unwrap_or_default().into()))
 }

@@ -24,7 +24,7 @@ use std::time::Instant;
 
 use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderMap, Method, Request, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 
 use crate::audit::RecordRefused;
 use crate::gate::{Identity, Permit};
@@ -40,6 +40,7 @@ use crate::http::request_id::RequestId;
 pub(crate) async fn handle(connection: Rc<Connection>, request: Request<Incoming>) -> Reply {
     let arrived = Instant::now();
     let worker = &connection.worker;
+    connection.control.body_announced(!request.body().is_end_stream());
     let request_id = RequestId::of(request.headers(), || worker.random());
     let outcome = catch_panic(route(&connection, request, arrived)).await.unwrap_or_else(|Panicked| {
         worker.tally.panicked();
@@ -62,6 +63,9 @@ async fn route(
 ) -> Result<Reply, Problem> {
     let worker = &connection.worker;
     message::target_fits(request.uri())?;
+    if connection.http2 {
+        message::head_fits(request.uri(), request.headers())?;
+    }
     host_is_one(&request)?;
     if request.uri().query().is_some() {
         // Nothing here takes a query, and a number in a URL ends up in somebody's log.

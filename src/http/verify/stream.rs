@@ -79,7 +79,7 @@ impl Stream {
         loop {
             let lines = match input.lines().await {
                 Ok(Some(lines)) => lines,
-                Ok(None) => return,
+                Ok(None) => return self.connection.control.body_read_to_its_end(),
                 Err(problem) => return self.end_with(&problem).await,
             };
             match self.answer(&mut input, lines).await {
