@@ -68,6 +68,9 @@ pub const IDEMPOTENCY_SECONDS: u32 = 24 * 60 * 60;
 /// that they never pile up.
 pub const IDEMPOTENCY_PURGE_MAX: usize = 2 * REGISTER_COMMANDS_PER_COMMIT_MAX;
 
+/// Answers to messages of one feed that are remembered, the last ones.
+pub const FEED_ANSWERS_KEPT: u64 = 10_000;
+
 /// API keys and admin tokens on record, deactivated ones included.
 pub const CREDENTIALS_MAX: usize = 1_000_000;
 /// Commands that wait for the writer of access before new ones are refused.

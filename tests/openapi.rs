@@ -32,6 +32,8 @@ const UNPROVOKED: &[&str] = &[
     "register-unavailable",
     "audit-unavailable",
     "access-unavailable",
+    // Ten thousand messages would have to go before.
+    "feed-forgotten",
 ];
 
 #[test]
@@ -107,6 +109,7 @@ fn document_and_code_have_the_same_limits() {
         ("sizes/admin_body_bytes/max", limits::ADMIN_BODY_BYTES_MAX as u64),
         ("sizes/import_chunk_lines/max", limits::IMPORT_CHUNK_LINES as u64),
         ("sizes/events_page/max", limits::EVENTS_PAGE_MAX as u64),
+        ("sizes/feed_answers/max", limits::FEED_ANSWERS_KEPT),
         ("sizes/reference_chars/max", limits::REFERENCE_CHARS_MAX as u64),
         ("sizes/request_target_bytes/max", limits::TARGET_BYTES_MAX as u64),
     ] {
@@ -157,6 +160,7 @@ fn every_answer_is_documented_and_every_promise_is_kept() {
     }
     verification_refusals(&mut prober);
     register_refusals(&mut prober);
+    feed_refusals(&mut prober);
     access_refusals(&mut prober);
     too_slow(&mut prober);
     // Last: this address is refused unheard from here on.
@@ -217,7 +221,7 @@ fn without_right(prober: &mut Prober, operation: &Operation<'_>) {
     prober.expect(operation, &asked().bearer(&good).bearer(&good), 400, "malformed-request");
     if plane == Plane::Admin {
         let role = match operation.value["operationId"].as_str() {
-            Some("listKeys" | "listTokens" | "events") => {
+            Some("listKeys" | "listTokens" | "events" | "feeds") => {
                 json!({"role": "official", "label": "x", "registrant": "Gmina", "teryt": "1465011"})
             }
             Some("entry") => json!({"role": "source", "label": "x", "registrant": "Bank", "channel": "bank"}),
@@ -413,6 +417,48 @@ fn register_refusals(prober: &mut Prober) {
         let target = format!("{}{query}", events.path);
         prober.expect(&events, &self::request("GET", &target).bearer(&token), status, code);
     }
+}
+
+/// A message that is missing, another one at a place that is taken, and a feed of
+/// somebody who has none.
+fn feed_refusals(prober: &mut Prober) {
+    let role = json!({"role": "source", "label": "f", "registrant": "Feed", "channel": "pesel-register"});
+    let (_, source) = prober.issue_token(&role);
+    let (a, b) = (number("9092319997"), number("9092319996"));
+    let filing = |pesel: &str| json!({"pesel": pesel, "channel": "pesel-register", "registrant": "Feed"});
+    let renumbering = |new: &str| json!({"old": a, "new": new, "moment": "2025-03-01T08:00:00Z"});
+    let mut next = 1;
+    for (id, good, other, refused) in [
+        ("reserve", filing(&a), filing(&b), None),
+        ("withdraw", filing(&a), filing(&b), Some("channel-may-not-withdraw")),
+        ("renumber", renumbering(&b), renumbering("90923100134"), None),
+    ] {
+        let operation = prober.operation(id);
+        let at = |body: &Value, sequence: u64| {
+            let mut body = body.clone();
+            body["feed_sequence"] = json!(sequence);
+            request("POST", operation.path).bearer(&source).json(&body)
+        };
+        let gap = prober.expect(&operation, &at(&good, next + 1), 409, "feed-gap");
+        assert_eq!(gap.json()["expected"], json!(next));
+        for again in [false, true] {
+            match refused {
+                Some(code) => prober.expect(&operation, &at(&good, next), 422, code),
+                None => prober.expect(&operation, &at(&good, next), if again { 200 } else { 201 }, ""),
+            };
+        }
+        prober.expect(&operation, &at(&other, next), 409, "idempotency-mismatch");
+        prober.expect(&operation, &at(&good, 0), 400, "malformed-request");
+        next += 1;
+        // The demo's token speaks for every channel, so it has no feed.
+        let mut of_nobody = good.clone();
+        of_nobody["feed_sequence"] = json!(1);
+        let request = prober.asked(&operation).json(&of_nobody);
+        prober.expect(&operation, &request, 403, "forbidden");
+    }
+    let feeds = prober.operation("feeds");
+    let answer = prober.expect(&feeds, &request("GET", feeds.path).bearer(&source), 200, "");
+    assert_eq!(answer.json()["feeds"][0]["last_sequence"], json!(3), "{}", answer.text());
 }
 
 fn access_refusals(prober: &mut Prober) {

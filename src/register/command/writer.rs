@@ -203,6 +203,7 @@ impl Writer {
                     let unavailable = CommandError::Unavailable { since };
                     let verdict = match &message {
                         Message::Submit(..) | Message::Renumber(..) => Verdict::Submitted(Err(unavailable)),
+                        Message::PassOver(..) => Verdict::PassedOver(Err(unavailable)),
                         Message::Import(chunk, _) => {
                             chunk.ledger.end();
                             Verdict::Imported(Err(unavailable))
@@ -267,14 +268,26 @@ impl Writer {
     }
 
     fn reply(&self, message: Message, verdict: Verdict) {
+        if let (
+            Verdict::Submitted(Err(CommandError::FeedGap { .. }))
+            | Verdict::PassedOver(Err(CommandError::FeedGap { .. })),
+            Some(channel),
+        ) = (&verdict, message.channel())
+        {
+            self.measures.feed_gap(channel);
+        }
         // Who asked may be gone; the change stands all the same.
         match (message, verdict) {
-            (Message::Submit(_, reply) | Message::Renumber(_, reply), Verdict::Submitted(result)) => {
+            (Message::Submit(_, reply) | Message::Renumber(_, _, reply), Verdict::Submitted(result)) => {
                 self.measures.count(match &result {
                     Ok(outcome) if outcome.replayed => Counted::Replayed,
                     Ok(_) => Counted::Recorded,
                     Err(error) => Counted::of(error),
                 });
+                drop(reply.send(result));
+            }
+            (Message::PassOver(_, _, reply), Verdict::PassedOver(result)) => {
+                self.measures.count(result.as_ref().map_or_else(Counted::of, |()| Counted::Refused));
                 drop(reply.send(result));
             }
             (Message::Import(_, reply), Verdict::Imported(result)) => {

@@ -3,6 +3,7 @@
 mod crash;
 mod disk;
 mod failures;
+mod feeds;
 mod history;
 mod imports;
 mod model;
@@ -50,22 +51,26 @@ fn command(ordinal: Ordinal, change: Change, channel: Channel) -> Command {
     }
 }
 
+fn filed(command: Command) -> Submission {
+    Submission { command, idempotency: None, delivery: None }
+}
+
 fn reserve(ordinal: Ordinal) -> Submission {
-    Submission { command: command(ordinal, Change::Reservation, Channel::EService), idempotency: None }
+    filed(command(ordinal, Change::Reservation, Channel::EService))
 }
 
 fn withdraw(ordinal: Ordinal) -> Submission {
     let change = Change::Withdrawal { reserve_again_at: None };
-    Submission { command: command(ordinal, change, Channel::EService), idempotency: None }
+    filed(command(ordinal, change, Channel::EService))
 }
 
 fn withdraw_until(ordinal: Ordinal, seconds: i64) -> Submission {
     let change = Change::Withdrawal { reserve_again_at: Stamp::try_from(moment(seconds)).ok() };
-    Submission { command: command(ordinal, change, Channel::EService), idempotency: None }
+    filed(command(ordinal, change, Channel::EService))
 }
 
 fn ex_officio(ordinal: Ordinal) -> Submission {
-    Submission { command: command(ordinal, Change::Reservation, Channel::PeselRegister), idempotency: None }
+    filed(command(ordinal, Change::Reservation, Channel::PeselRegister))
 }
 
 /// Waits for what another thread is about to make true.
