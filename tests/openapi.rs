@@ -427,12 +427,12 @@ fn feed_refusals(prober: &mut Prober) {
     let (a, b) = (number("9092319997"), number("9092319996"));
     let filing = |pesel: &str| json!({"pesel": pesel, "channel": "pesel-register", "registrant": "Feed"});
     let renumbering = |new: &str| json!({"old": a, "new": new, "moment": "2025-03-01T08:00:00Z"});
-    let mut next = 1;
-    for (id, good, other, refused) in [
+    let messages = [
         ("reserve", filing(&a), filing(&b), None),
         ("withdraw", filing(&a), filing(&b), Some("channel-may-not-withdraw")),
         ("renumber", renumbering(&b), renumbering("90923100134"), None),
-    ] {
+    ];
+    for (next, (id, good, other, refused)) in (1..).zip(messages) {
         let operation = prober.operation(id);
         let at = |body: &Value, sequence: u64| {
             let mut body = body.clone();
@@ -449,7 +449,6 @@ fn feed_refusals(prober: &mut Prober) {
         }
         prober.expect(&operation, &at(&other, next), 409, "idempotency-mismatch");
         prober.expect(&operation, &at(&good, 0), 400, "malformed-request");
-        next += 1;
         // The demo's token speaks for every channel, so it has no feed.
         let mut of_nobody = good.clone();
         of_nobody["feed_sequence"] = json!(1);

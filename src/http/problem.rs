@@ -199,6 +199,17 @@ impl Problem {
             .retry_after(Duration::from_secs(5))
     }
 
+    /// 503 of a number whose last change lies ahead of the clock.
+    #[must_use]
+    pub fn ahead_of_clock(since: Moment) -> Self {
+        Self::new(
+            Code::RegisterUnavailable,
+            "a change lies ahead of the clock, so what was so before it is not known; ask about now",
+        )
+        .with("unavailable_since", since.to_string())
+        .retry_after(Duration::from_secs(5))
+    }
+
     /// 503 of a full queue.
     #[must_use]
     pub fn overloaded() -> Self {

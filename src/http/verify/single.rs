@@ -33,15 +33,17 @@ pub(super) async fn verify(
     let body_read = Instant::now();
 
     let asked = ask::single(&body)?;
-    let answered_at = now(worker);
-    let query = Query::new(asked.pesel.ordinal(), asked.terms.at, answered_at)
-        .map_err(|_| Problem::new(Code::FutureMoment, "`at` lies in the future"))?;
-    let (in_memory, register, sequence) = {
+    let (now, query, in_memory, register, sequence) = {
         let snapshot = worker.handles.register.snapshot();
-        (query::answer(&permit, &query, &snapshot), RegisterState::of(&snapshot), snapshot.sequence())
+        let now = now(worker);
+        let query = Query::new(asked.pesel.ordinal(), asked.terms.at, now)
+            .map_err(|_| Problem::new(Code::FutureMoment, "`at` lies in the future"))?;
+        let in_memory = query::answer(&permit, &query, &snapshot, now);
+        (now, query, in_memory, RegisterState::of(&snapshot), snapshot.sequence())
     };
     let answer = match in_memory {
         Outcome::Answered(answer) => answer,
+        Outcome::AheadOfClock => return Err(Problem::ahead_of_clock(now)),
         Outcome::NeedsHistory => {
             let answers = Box::pin(history::from_history(worker, &permit, vec![query], sequence)).await?;
             answers.first().copied().ok_or_else(Problem::internal)?
@@ -49,7 +51,7 @@ pub(super) async fn verify(
     };
 
     let verification = Verification {
-        answered_at,
+        answered_at: query::answered_at(now, [(&query, &answer)]),
         asked_at: asked.terms.at,
         key_id: permit.key_id(),
         institution: permit.institution().name.as_str(),

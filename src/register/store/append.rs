@@ -185,6 +185,11 @@ impl<'txn, 'base> Appending<'txn, 'base> {
         Ok(found.ok_or_else(|| damage(BATCHES, Some(sequence), "a remembered event is not there"))?)
     }
 
+    /// Lets [`Self::events_of`] find what was appended before as well.
+    pub(in super::super) fn settle(&mut self) -> Result<(), StoreError> {
+        self.close_row()
+    }
+
     /// Events of earlier commits, by rising sequences: each row is read once.
     pub(in super::super) fn events_of(&self, sequences: &[Sequence]) -> Result<Vec<StoredEvent>, StoreError> {
         let mut row: Vec<StoredEvent> = Vec::new();

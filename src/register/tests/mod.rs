@@ -12,6 +12,7 @@ mod renumbering;
 mod scale;
 mod schedule;
 mod tampering;
+mod temporary_imports;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -83,12 +84,22 @@ fn until(mut is_so: impl FnMut() -> bool) {
 }
 
 fn line(ordinal: Ordinal, kind: EventKind, seconds: i64, channel: Channel) -> ImportLine {
-    ImportLine { ordinal, kind, moment: moment(seconds), channel, registrant: registrant() }
+    ImportLine {
+        ordinal,
+        kind,
+        moment: moment(seconds),
+        channel,
+        registrant: registrant(),
+        reserve_again_at: None,
+    }
 }
 
 /// A chunk as an import of its own that may change as much as it likes.
 async fn import(commander: &Commander, lines: Vec<ImportLine>) -> Result<ImportOutcome, CommandError> {
-    commander.import_run(true).send(lines).await?.outcome().await
+    let run = commander.import_run(true);
+    let chunk = run.send(lines).await?;
+    run.finish();
+    chunk.outcome().await
 }
 
 fn runtime() -> tokio::runtime::Runtime {
