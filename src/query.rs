@@ -115,7 +115,7 @@ pub enum Outcome {
     NeedsHistory,
     /// The entry's last change lies ahead of the clock, so nobody knows when it
     /// happened, nor what was so at a moment before: no answer.
-    AheadOfClock,
+    AheadOfNow,
 }
 
 /// Answers from memory. `now` was read from the clock when `snapshot` was at hand
@@ -130,7 +130,7 @@ pub fn answer(_permit: &Permit, query: &Query, snapshot: &Snapshot, now: Moment)
     let answer = Answer::of(snapshot.state(query.ordinal));
     match query.when {
         When::Now => Outcome::Answered(answer),
-        When::At(_) if answer.last_change() > Some(now) => Outcome::AheadOfClock,
+        When::At(_) if answer.last_change() > Some(now) => Outcome::AheadOfNow,
         When::At(at) => match snapshot.state_at(query.ordinal, at) {
             AsOf::Known(state) => Outcome::Answered(Answer::of(state)),
             AsOf::History => Outcome::NeedsHistory,
@@ -226,8 +226,8 @@ mod tests {
         // About a given moment: not known while the change lies ahead, and as by the
         // register's moments when the clock has come to it.
         for at in [-1, 0, 60] {
-            assert_eq!(ask(2, Some(at), 60).1, Outcome::AheadOfClock);
-            assert_eq!(ask(3, Some(at), 60).1, Outcome::AheadOfClock);
+            assert_eq!(ask(2, Some(at), 60).1, Outcome::AheadOfNow);
+            assert_eq!(ask(3, Some(at), 60).1, Outcome::AheadOfNow);
             assert!(matches!(ask(1, Some(at), 60).1, Outcome::Answered(_)));
             let known = Answer { reserved_at: None, withdrawn_at: None };
             assert_eq!(ask(3, Some(at), 86_400).1, Outcome::Answered(known));

@@ -41,7 +41,7 @@ pub(super) async fn answer_all(
                     late.push((place, *query));
                     None
                 }
-                Outcome::AheadOfClock => {
+                Outcome::AheadOfNow => {
                     ahead = true;
                     None
                 }

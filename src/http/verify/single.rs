@@ -43,7 +43,7 @@ pub(super) async fn verify(
     };
     let answer = match in_memory {
         Outcome::Answered(answer) => answer,
-        Outcome::AheadOfClock => return Err(Problem::ahead_of_clock(now)),
+        Outcome::AheadOfNow => return Err(Problem::ahead_of_clock(now)),
         Outcome::NeedsHistory => {
             let answers = Box::pin(history::from_history(worker, &permit, vec![query], sequence)).await?;
             answers.first().copied().ok_or_else(Problem::internal)?
