@@ -83,6 +83,16 @@ impl Answer {
         self.reserved_at
     }
 
+    /// The moment of the last change that the answer tells; it lies ahead of the
+    /// clock when that was set back after the change.
+    #[must_use]
+    pub const fn last_change(&self) -> Option<Moment> {
+        match self.withdrawn_at {
+            Some(moment) => Some(moment),
+            None => self.reserved_at,
+        }
+    }
+
     /// When the reservation was withdrawn.
     #[must_use]
     pub const fn withdrawn_at(&self) -> Option<Moment> {
@@ -103,13 +113,24 @@ pub enum Outcome {
     Answered(Answer),
     /// The asked moment lies before the entry's last change.
     NeedsHistory,
+    /// The entry's last change lies ahead of the clock, so nobody knows when it
+    /// happened, nor what was so at a moment before: no answer.
+    AheadOfNow,
 }
 
-/// Answers from memory.
+/// Answers from memory. `now` was read from the clock when `snapshot` was at hand
+/// already, so that the one cannot be ahead of the other by the order in which
+/// they were looked at.
+///
+/// A question about now gets the state after all events, even if the clock was
+/// set back since: a change is in force from its event on. It is then answered as
+/// of [`answered_at`], the moment that an event of that number would get now.
 #[must_use]
-pub fn answer(_permit: &Permit, query: &Query, snapshot: &Snapshot) -> Outcome {
+pub fn answer(_permit: &Permit, query: &Query, snapshot: &Snapshot, now: Moment) -> Outcome {
+    let answer = Answer::of(snapshot.state(query.ordinal));
     match query.when {
-        When::Now => Outcome::Answered(Answer::of(snapshot.state(query.ordinal))),
+        When::Now => Outcome::Answered(answer),
+        When::At(_) if answer.last_change() > Some(now) => Outcome::AheadOfNow,
         When::At(at) => match snapshot.state_at(query.ordinal, at) {
             AsOf::Known(state) => Outcome::Answered(Answer::of(state)),
             AsOf::History => Outcome::NeedsHistory,
@@ -117,8 +138,108 @@ pub fn answer(_permit: &Permit, query: &Query, snapshot: &Snapshot) -> Outcome {
     }
 }
 
+/// The moment of an answer to these questions: by the clock, or that of the last
+/// change they tell about now, when the clock was set back before it.
+#[must_use]
+pub fn answered_at<'a>(now: Moment, answers: impl IntoIterator<Item = (&'a Query, &'a Answer)>) -> Moment {
+    let about_now = answers.into_iter().filter(|(query, _)| query.when == When::Now);
+    about_now.filter_map(|(_, answer)| answer.last_change()).fold(now, Moment::max)
+}
+
 /// Answers with the state that the entry's history gave for the asked moment.
 #[must_use]
 pub const fn answer_from_history(_permit: &Permit, state: State) -> Answer {
     Answer::of(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use crate::access::testing::test_world;
+    use crate::clock::Clock;
+    use crate::gate::{FailureLimits, Gate, IdentityCache, Peer};
+    use crate::register::{self, Change, Channel, Command, RegisterConfig, Registrant, Submission};
+
+    fn moment(seconds: i64) -> Moment {
+        Moment::from_unix_seconds(1_795_000_000 + seconds)
+    }
+
+    fn permit() -> Permit {
+        let world = test_world();
+        let (_, plain) = world.issue(world.new_key(&["10.0.0.0/8"]));
+        let gate = Gate::new(world.reader.clone(), FailureLimits::default());
+        let peer = Peer::from_socket("10.0.0.1:4711".parse().expect("socket"));
+        let header = format!("Bearer {}", plain.reveal()).into_bytes();
+        let identity = gate.identify(&peer, Some(&header), &mut IdentityCache::default()).expect("known");
+        gate.admit(&peer, identity, NonZeroU32::MIN).expect("allowed")
+    }
+
+    /// The clock ran a day ahead, two changes were filed, and it was set back.
+    #[test]
+    fn a_change_ahead_of_the_clock_is_in_force_and_its_past_is_not_known() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = RegisterConfig { path: dir.path().join("r"), cache_bytes: 1 << 20 };
+        let (clock, hand) = Clock::manual(moment(0));
+        let (reader, commander, thread) = register::open(&config, clock).expect("it opens");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let file = |number: u32, change| {
+            let command = Command {
+                ordinal: Ordinal::new(182_620_000 + number).expect("in range"),
+                change,
+                channel: Channel::EService,
+                registrant: Registrant::new("e-usługa").expect("a name"),
+                applicant: None,
+                obstacle: None,
+                document_seen: None,
+                majority_by_marriage: false,
+            };
+            let submission = Submission { command, idempotency: None, delivery: None };
+            runtime.block_on(commander.submit(submission)).expect("allowed");
+        };
+        let lasting = Change::Withdrawal { reserve_again_at: None };
+        file(1, Change::Reservation);
+        file(2, Change::Reservation);
+        hand.set(moment(86_400));
+        file(2, lasting);
+        file(3, Change::Reservation);
+        hand.set(moment(60));
+        let permit = permit();
+        let snapshot = reader.snapshot();
+        let ask = |number: u32, at: Option<i64>, now: i64| {
+            let ordinal = Ordinal::new(182_620_000 + number).expect("in range");
+            let query = Query::new(ordinal, at.map(moment), moment(now)).expect("not in the future");
+            (query, answer(&permit, &query, &snapshot, moment(now)))
+        };
+        for (number, reserved, as_of) in
+            [(1, true, 60), (2, false, 86_400), (3, true, 86_400), (4, false, 60)]
+        {
+            let (query, Outcome::Answered(answer)) = ask(number, None, 60) else {
+                panic!("about now there is always an answer")
+            };
+            assert_eq!(answer.reserved(), reserved, "{number}");
+            let answered_at = answered_at(moment(60), [(&query, &answer)]);
+            assert_eq!(answered_at, moment(as_of), "{number}");
+            assert!(answer.last_change().is_none_or(|change| change <= answered_at));
+        }
+        // About a given moment: not known while the change lies ahead, and as by the
+        // register's moments when the clock has come to it.
+        for at in [-1, 0, 60] {
+            assert_eq!(ask(2, Some(at), 60).1, Outcome::AheadOfNow);
+            assert_eq!(ask(3, Some(at), 60).1, Outcome::AheadOfNow);
+            assert!(matches!(ask(1, Some(at), 60).1, Outcome::Answered(_)));
+            let known = Answer { reserved_at: None, withdrawn_at: None };
+            assert_eq!(ask(3, Some(at), 86_400).1, Outcome::Answered(known));
+        }
+        // A batch is as of the latest of its answers about now.
+        let (one, three) = (ask(1, None, 60), ask(3, None, 60));
+        let (Outcome::Answered(first), Outcome::Answered(last)) = (one.1, three.1) else {
+            panic!("answered")
+        };
+        assert_eq!(answered_at(moment(60), [(&three.0, &last), (&one.0, &first)]), moment(86_400));
+        assert_eq!(answered_at(moment(60), [(&one.0, &first)]), moment(60));
+        drop(commander);
+        thread.stop();
+    }
 }

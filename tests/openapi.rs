@@ -34,6 +34,8 @@ const UNPROVOKED: &[&str] = &[
     "register-unavailable",
     "audit-unavailable",
     "access-unavailable",
+    // Ten thousand messages would have to go before.
+    "feed-forgotten",
 ];
 
 #[test]
@@ -109,6 +111,7 @@ fn document_and_code_have_the_same_limits() {
         ("sizes/admin_body_bytes/max", limits::ADMIN_BODY_BYTES_MAX as u64),
         ("sizes/import_chunk_lines/max", limits::IMPORT_CHUNK_LINES as u64),
         ("sizes/events_page/max", limits::EVENTS_PAGE_MAX as u64),
+        ("sizes/feed_answers/max", limits::FEED_ANSWERS_KEPT),
         ("sizes/reference_chars/max", limits::REFERENCE_CHARS_MAX as u64),
         ("sizes/request_target_bytes/max", limits::TARGET_BYTES_MAX as u64),
     ] {
@@ -159,6 +162,7 @@ fn every_answer_is_documented_and_every_promise_is_kept() {
     }
     refusals::verification_refusals(&mut prober);
     refusals::register_refusals(&mut prober);
+    refusals::feed_refusals(&mut prober);
     refusals::access_refusals(&mut prober);
     refusals::too_slow(&mut prober);
     // Last: this address is refused unheard from here on.
@@ -219,7 +223,7 @@ fn without_right(prober: &mut Prober, operation: &Operation<'_>) {
     prober.expect(operation, &asked().bearer(&good).bearer(&good), 400, "malformed-request");
     if plane == Plane::Admin {
         let role = match operation.value["operationId"].as_str() {
-            Some("listKeys" | "listTokens" | "events") => {
+            Some("listKeys" | "listTokens" | "events" | "feeds") => {
                 json!({"role": "official", "label": "x", "registrant": "Gmina", "teryt": "1465011"})
             }
             Some("entry") => json!({"role": "source", "label": "x", "registrant": "Bank", "channel": "bank"}),

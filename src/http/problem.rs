@@ -66,6 +66,10 @@ codes! {
     MassChange = "mass-change", 409, "The import would change too much of the register";
     /// The same idempotency key with another request.
     IdempotencyMismatch = "idempotency-mismatch", 409, "The idempotency key was used for another request";
+    /// Messages of a feed before this one are missing; `expected` is the first.
+    FeedGap = "feed-gap", 409, "Messages of the feed are missing before this one";
+    /// Taken so long ago that its answer is not remembered.
+    FeedForgotten = "feed-forgotten", 409, "The feed is far beyond this message";
     /// Reserving what is reserved.
     AlreadyReserved = "already-reserved", 409, "The number is already reserved";
     /// Withdrawing what is not reserved.
@@ -193,6 +197,17 @@ impl Problem {
         Self::new(Code::RegisterUnavailable, "the register cannot be asked, so no answer is given")
             .with("unavailable_since", since.to_string())
             .retry_after(Duration::from_secs(5))
+    }
+
+    /// 503 of a number whose last change lies ahead of the clock.
+    #[must_use]
+    pub fn ahead_of_clock(since: Moment) -> Self {
+        Self::new(
+            Code::RegisterUnavailable,
+            "a change lies ahead of the clock, so what was so before it is not known; ask about now",
+        )
+        .with("unavailable_since", since.to_string())
+        .retry_after(Duration::from_secs(5))
     }
 
     /// 503 of a full queue.

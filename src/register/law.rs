@@ -23,7 +23,7 @@ use jiff::{Timestamp, ToSpan};
 
 use super::entry::{Entry, Phase};
 use super::event::{Event, Filing, StoredEvent};
-use super::words::{Applicant, Channel, DocumentSeen, EventKind, Obstacle, Registrant, Stamp};
+use super::words::{Applicant, Channel, DocumentSeen, EventKind, Obstacle, Registrant, Sequence, Stamp};
 use crate::clock::Moment;
 use crate::pesel::Ordinal;
 
@@ -217,8 +217,13 @@ pub fn decide(entry: &Entry, command: &Command, now: Stamp) -> Result<Event, Ref
 /// more, so that no withdrawal is ended twice.
 pub(super) fn reserve_again(entry: &Entry, withdrawal: &StoredEvent) -> Option<Event> {
     let at = entry.re_reservation_at()?;
-    let Event { ordinal, channel, ref registrant, reserve_again_at, .. } = withdrawal.event;
-    (reserve_again_at == Some(at)).then(|| Event {
+    end_of(withdrawal.sequence, &withdrawal.event).filter(|event| event.at == at)
+}
+
+/// The reservation that ends this temporary withdrawal, if it is one.
+pub(super) fn end_of(sequence: Sequence, withdrawal: &Event) -> Option<Event> {
+    let Event { ordinal, channel, ref registrant, reserve_again_at, .. } = *withdrawal;
+    reserve_again_at.map(|at| Event {
         ordinal,
         at,
         kind: EventKind::Reservation,
@@ -226,7 +231,7 @@ pub(super) fn reserve_again(entry: &Entry, withdrawal: &StoredEvent) -> Option<E
         registrant: registrant.clone(),
         filing: Filing::NONE,
         reserve_again_at: None,
-        scheduled_by: Some(withdrawal.sequence),
+        scheduled_by: Some(sequence),
         renumbered_to: None,
     })
 }
@@ -334,14 +339,7 @@ fn check_withdrawal(
     at: Stamp,
 ) -> Result<(), Refusal> {
     if let Some(again_at) = reserve_again_at {
-        // Art. 23d(3).
-        if channel != Channel::EService {
-            return Err(Refusal::TemporaryWithdrawalByEServiceOnly);
-        }
-        let allowed_from = at.plus_seconds(PAUSE_SECONDS);
-        if again_at < allowed_from {
-            return Err(Refusal::ReReservationTooSoon { allowed_from: allowed_from.moment() });
-        }
+        check_end(channel, at, again_at)?;
     }
     match entry.phase() {
         // Withdrawing right after reserving is allowed.
@@ -352,6 +350,19 @@ fn check_withdrawal(
         }
         Phase::Absent | Phase::Withdrawn { .. } => Err(Refusal::NotReserved),
     }
+}
+
+/// May a withdrawal through this channel, at this moment, have this end
+/// (art. 23d(3))?
+pub(super) fn check_end(channel: Channel, at: Stamp, again_at: Stamp) -> Result<(), Refusal> {
+    if channel != Channel::EService {
+        return Err(Refusal::TemporaryWithdrawalByEServiceOnly);
+    }
+    let allowed_from = at.plus_seconds(PAUSE_SECONDS);
+    if again_at < allowed_from {
+        return Err(Refusal::ReReservationTooSoon { allowed_from: allowed_from.moment() });
+    }
+    Ok(())
 }
 
 /// What is written down: no more than the rules ask for.

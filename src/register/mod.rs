@@ -9,7 +9,7 @@
 //! there is one.
 //!
 //! In reading order: `words` (the vocabulary), `event` and `entry` (what
-//! happened, and the state that follows), [`law`], [`snapshot`], `current`,
+//! happened, and the state that follows), [`law`], `feed`, [`snapshot`], `current`,
 //! `schedule`, `store`, `reader`, `command`, [`bulk`],
 //! `exchange`.
 //!
@@ -25,6 +25,8 @@ mod event;
 mod entry;
 
 pub mod law;
+
+mod feed;
 
 pub mod snapshot;
 
@@ -52,6 +54,7 @@ pub use command::{
 pub use entry::{AsOf, Entry, State};
 pub use event::{ChainHash, Event, EventId, Filing, StoredEvent};
 pub use exchange::{ExchangeError, ExchangedSet};
+pub use feed::{Delivery, Feed, FeedSequence, FeedStanding};
 pub use law::{Change, Command, Refusal, Renumbering};
 pub use reader::{EntryHistory, Reader};
 pub use snapshot::Snapshot;

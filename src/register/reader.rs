@@ -7,6 +7,7 @@ use arc_swap::Guard;
 use super::current::Current;
 use super::entry::State;
 use super::event::StoredEvent;
+use super::feed::FeedStanding;
 use super::snapshot::Snapshot;
 use super::store::{ChainReport, StoreError, StoreHandle};
 use super::words::Sequence;
@@ -100,6 +101,14 @@ impl Reader {
         let entry = record.entry();
         let re_reservation_at = entry.re_reservation_at().map(super::words::Stamp::moment);
         Ok(EntryHistory { state: entry.state(), re_reservation_at, events })
+    }
+
+    /// Where every feed stands, by channel and registrant. Reads the disk.
+    ///
+    /// # Errors
+    /// When the store cannot answer.
+    pub fn feeds(&self) -> Result<Vec<FeedStanding>, StoreError> {
+        self.store.feeds()
     }
 
     /// Makes the hash of every event again and compares. Reads all events: some

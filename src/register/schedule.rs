@@ -36,6 +36,9 @@ pub(super) struct Due {
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     by_moment: BTreeSet<Due>,
+    /// Ends that had passed when an import brought them. A line behind may still
+    /// tell what came before the end, so they wait for the import.
+    late: BTreeSet<Due>,
     of_number: HashMap<Ordinal, Stamp>,
 }
 
@@ -44,7 +47,7 @@ impl Schedule {
     pub(super) fn of(pending: impl IntoIterator<Item = Due>) -> Self {
         let mut schedule = Self::default();
         for due in pending {
-            schedule.set(due.ordinal, Some(due.at));
+            schedule.set(due.ordinal, Some(due.at), None);
         }
         schedule
     }
@@ -52,8 +55,26 @@ impl Schedule {
     /// Follows entries that have changed, in order.
     pub(super) fn follow(&mut self, changes: &[Changed]) {
         for (ordinal, entry) in changes {
-            self.set(*ordinal, entry.re_reservation_at());
+            self.set(*ordinal, entry.re_reservation_at(), None);
         }
+    }
+
+    /// Follows entries that imports have changed: what is due at `now` already
+    /// waits for [`Self::release`].
+    pub(super) fn follow_import(&mut self, changes: &[Changed], now: Stamp) {
+        for (ordinal, entry) in changes {
+            self.set(*ordinal, entry.re_reservation_at(), Some(now));
+        }
+    }
+
+    /// Does anything wait for an import?
+    pub(super) fn has_late(&self) -> bool {
+        !self.late.is_empty()
+    }
+
+    /// Nothing waits for an import any more.
+    pub(super) fn release(&mut self) {
+        self.by_moment.append(&mut self.late);
     }
 
     /// The first `max` that are due at `now`.
@@ -72,7 +93,7 @@ impl Schedule {
 
     /// Temporary withdrawals that last.
     pub(super) fn len(&self) -> usize {
-        self.by_moment.len()
+        self.by_moment.len() + self.late.len()
     }
 
     /// How long to wait before the next look at the clock, which shows
@@ -84,7 +105,8 @@ impl Schedule {
         Some(tick.min(Duration::from_millis(u64::try_from(left).unwrap_or(0))))
     }
 
-    fn set(&mut self, ordinal: Ordinal, at: Option<Stamp>) {
+    /// The last word of an entry; of an import, with the moment of its commit.
+    fn set(&mut self, ordinal: Ordinal, at: Option<Stamp>, imported: Option<Stamp>) {
         let before = match at {
             // The common case of a large import: nothing waits at all.
             None if self.of_number.is_empty() => None,
@@ -92,10 +114,15 @@ impl Schedule {
             Some(at) => self.of_number.insert(ordinal, at),
         };
         if let Some(before) = before {
-            self.by_moment.remove(&Due { at: before, ordinal });
+            let before = Due { at: before, ordinal };
+            if !self.by_moment.remove(&before) {
+                self.late.remove(&before);
+            }
         }
         if let Some(at) = at {
-            self.by_moment.insert(Due { at, ordinal });
+            let is_late = imported.is_some_and(|now| at <= now);
+            let place = if is_late { &mut self.late } else { &mut self.by_moment };
+            place.insert(Due { at, ordinal });
         }
     }
 }

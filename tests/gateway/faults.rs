@@ -175,3 +175,42 @@ fn a_full_disk_is_waited_out() {
     instance.stop();
     assert_on_record(&told, &dump(&disk.0));
 }
+
+/// The clock ran a day ahead while a change was filed, and was set right since: the
+/// change is in force, and no answer tells a moment after its own.
+#[test]
+fn a_clock_that_was_a_day_ahead_leaves_answers_that_agree_with_themselves() {
+    let libraries = ["/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime"];
+    let library =
+        libraries.iter().map(|dir| Path::new(dir).join("libfaketimeMT.so.1")).find(|path| path.exists());
+    let Some(library) = library else { return skipped("no libfaketime") };
+    let home = crate::harness::Home::new();
+    let mut command = home.command(&["--reserved", "100"]);
+    command.env("LD_PRELOAD", library).env("FAKETIME", "+1d").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let demo = home.start_command(command);
+    let (ahead, other) = (fictional(25_000_000), fictional(25_000_001));
+    let filed = demo.admin().post("/admin/v1/reservations", &crate::harness::filing(&ahead)).good();
+    let day_ahead = filed["moment"].clone();
+    let demo = demo.stop().start(&[]);
+    let mut caller = demo.caller();
+    let now = caller.verify(&other).good();
+    assert!(now["answered_at"].as_str() < day_ahead.as_str(), "the clock did not run ahead");
+
+    let answer = caller.verify(&ahead).good();
+    assert_eq!(answer["reserved"], true);
+    for field in ["reserved_at", "at", "answered_at"] {
+        assert_eq!(answer[field], day_ahead, "{field}");
+    }
+    let id = answer["verification_id"].as_str().expect("an id");
+    let evidence = caller.get(&format!("/v1/verifications/{id}")).good();
+    assert_eq!(evidence["answered_at"], day_ahead);
+    let batch = caller.post("/v1/verify/batch", &json!({"pesels": [other, ahead]})).good();
+    assert_eq!((&batch["answered_at"], &batch["at"]), (&day_ahead, &day_ahead));
+    let lines = caller.stream(&format!("\"{other}\"\n\"{ahead}\"\n"));
+    assert_eq!((&lines[0]["answered_at"], &lines[1]["reserved_at"]), (&day_ahead, &day_ahead));
+    // When it happened is not known, so neither is what was so at a moment.
+    let at = |pesel: &str| json!({"pesel": pesel, "at": now["answered_at"]});
+    let unsure = caller.post("/v1/verify", &at(&ahead));
+    assert_eq!(unsure.problem(), (503, "register-unavailable".to_owned()));
+    assert_eq!(caller.post("/v1/verify", &at(&other)).good()["reserved"], false);
+}

@@ -6,7 +6,7 @@ use crate::client::Caller;
 use crate::harness::{Demo, fictional};
 
 /// A token, as the operator issues it.
-fn token(demo: &Demo, body: &Value) -> Caller {
+pub(crate) fn token(demo: &Demo, body: &Value) -> Caller {
     let issued = demo.admin().post("/admin/v1/tokens", body);
     assert_eq!(issued.status, 201, "{}", issued.text());
     let token = issued.json()["token"].as_str().expect("a token").to_owned();
@@ -14,11 +14,11 @@ fn token(demo: &Demo, body: &Value) -> Caller {
     demo.admin_with(&token)
 }
 
-fn official(demo: &Demo) -> Caller {
+pub(crate) fn official(demo: &Demo) -> Caller {
     token(demo, &json!({"role": "official", "label": "o", "registrant": "Gmina Łąck", "teryt": "1419052"}))
 }
 
-fn source(demo: &Demo, channel: &str) -> Caller {
+pub(crate) fn source(demo: &Demo, channel: &str) -> Caller {
     token(demo, &json!({"role": "source", "label": "s", "registrant": "Kancelaria", "channel": channel}))
 }
 
@@ -35,9 +35,12 @@ fn every_call_belongs_to_its_roles() {
     let limits = format!("/admin/v1/keys/{id}/limits");
     let (entry, one) = (json!({ "pesel": pesel }), json!({"addresses": ["127.0.0.1"]}));
     let three = json!({"per_second": 1, "burst": 1, "per_day": 1});
-    let calls: [(&str, &str, Option<&Value>, &[&str]); 12] = [
+    let renumbering = json!({"old": pesel, "new": fictional(30_000_001), "moment": "2024-01-01T00:00:00Z"});
+    let calls: [(&str, &str, Option<&Value>, &[&str]); 14] = [
         ("POST", "/admin/v1/reservations", Some(&gmina), &["official", "source"]),
         ("POST", "/admin/v1/withdrawals", Some(&gmina), &["official", "source"]),
+        ("POST", "/admin/v1/renumberings", Some(&renumbering), &["official", "source"]),
+        ("GET", "/admin/v1/feeds", None, &["auditor", "operator", "source"]),
         ("POST", "/admin/v1/entries/query", Some(&entry), &["official", "auditor"]),
         ("GET", "/admin/v1/events?limit=1", None, &["auditor", "operator"]),
         ("POST", "/admin/v1/keys", Some(&key), &["operator"]),

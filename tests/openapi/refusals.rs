@@ -132,6 +132,47 @@ pub(super) fn register_refusals(prober: &mut Prober) {
     }
 }
 
+/// A message that is missing, another one at a place that is taken, and a feed of
+/// somebody who has none.
+pub(super) fn feed_refusals(prober: &mut Prober) {
+    let role = json!({"role": "source", "label": "f", "registrant": "Feed", "channel": "pesel-register"});
+    let (_, source) = prober.issue_token(&role);
+    let (a, b) = (number("9092319997"), number("9092319996"));
+    let filing = |pesel: &str| json!({"pesel": pesel, "channel": "pesel-register", "registrant": "Feed"});
+    let renumbering = |new: &str| json!({"old": a, "new": new, "moment": "2025-03-01T08:00:00Z"});
+    let messages = [
+        ("reserve", filing(&a), filing(&b), None),
+        ("withdraw", filing(&a), filing(&b), Some("channel-may-not-withdraw")),
+        ("renumber", renumbering(&b), renumbering("90923100134"), None),
+    ];
+    for (next, (id, good, other, refused)) in (1..).zip(messages) {
+        let operation = prober.operation(id);
+        let at = |body: &Value, sequence: u64| {
+            let mut body = body.clone();
+            body["feed_sequence"] = json!(sequence);
+            request("POST", operation.path).bearer(&source).json(&body)
+        };
+        let gap = prober.expect(&operation, &at(&good, next + 1), 409, "feed-gap");
+        assert_eq!(gap.json()["expected"], json!(next));
+        for again in [false, true] {
+            match refused {
+                Some(code) => prober.expect(&operation, &at(&good, next), 422, code),
+                None => prober.expect(&operation, &at(&good, next), if again { 200 } else { 201 }, ""),
+            };
+        }
+        prober.expect(&operation, &at(&other, next), 409, "idempotency-mismatch");
+        prober.expect(&operation, &at(&good, 0), 400, "malformed-request");
+        // The demo's token speaks for every channel, so it has no feed.
+        let mut of_nobody = good.clone();
+        of_nobody["feed_sequence"] = json!(1);
+        let request = prober.asked(&operation).json(&of_nobody);
+        prober.expect(&operation, &request, 403, "forbidden");
+    }
+    let feeds = prober.operation("feeds");
+    let answer = prober.expect(&feeds, &request("GET", feeds.path).bearer(&source), 200, "");
+    assert_eq!(answer.json()["feeds"][0]["last_sequence"], json!(3), "{}", answer.text());
+}
+
 pub(super) fn access_refusals(prober: &mut Prober) {
     let operation = prober.operation("issueKey");
     for (institution, limits) in

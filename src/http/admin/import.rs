@@ -76,6 +76,7 @@ struct Line<'a> {
     moment: Moment,
     channel: Channel,
     registrant: std::borrow::Cow<'a, str>,
+    reserve_again_at: Option<Moment>,
 }
 
 /// The reading half: lines in, chunks to the register's writer, several in flight.
@@ -134,7 +135,9 @@ impl Import {
             self.lines.push(read_line(&self.officer, &last));
         }
         // The last chunk may be short; an error has been told already.
-        drop(self.submit().await);
+        if self.submit().await.is_ok() {
+            self.run.finish();
+        }
     }
 
     async fn take_lines(&mut self, buffer: &mut BytesMut) -> Result<(), Over> {
@@ -251,5 +254,6 @@ fn read_line(officer: &Officer, line: &[u8]) -> Result<ImportLine, &'static str>
         moment: line.moment,
         channel: line.channel,
         registrant: Registrant::new(&line.registrant).map_err(|_| "invalid-registrant")?,
+        reserve_again_at: line.reserve_again_at,
     })
 }

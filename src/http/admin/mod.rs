@@ -5,6 +5,7 @@
 //! and what it may do is asked by role.
 
 mod body;
+mod feeds;
 mod import;
 mod issued;
 mod keys;
@@ -55,6 +56,7 @@ pub fn router(handles: AdminHandles) -> Router {
         .route("/admin/v1/renumberings", post(renumbering::renumber))
         .route("/admin/v1/entries/query", post(register::entry))
         .route("/admin/v1/events", get(register::events))
+        .route("/admin/v1/feeds", get(feeds::list))
         .route("/admin/v1/import", post(import::import))
         .route("/admin/v1/keys", post(keys::issue).get(keys::list))
         .route("/admin/v1/keys/{id}/deactivate", post(keys::deactivate))

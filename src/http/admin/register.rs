@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::body::Json;
+use super::feeds::Delivered;
 use super::keys::invalid;
 use super::{Caller, Handles};
 use crate::access::{ChannelName, Name, Role};
@@ -16,8 +17,8 @@ use crate::http::problem::{Code, Problem};
 use crate::limits::EVENTS_PAGE_MAX;
 use crate::pesel::Pesel;
 use crate::register::{
-    Applicant, Change, Channel, Command, CommandError, DocumentSeen, Idempotency, Obstacle, Refusal,
-    Registrant, Sequence, Stamp, StoreError, StoredEvent, Submission,
+    Applicant, Change, Channel, Command, CommandError, DocumentSeen, EventKind, FeedSequence, Idempotency,
+    Obstacle, Refusal, Registrant, Sequence, Stamp, StoreError, StoredEvent, Submission,
 };
 
 /// A change as an official or a channel files it.
@@ -32,6 +33,10 @@ pub(super) struct ChangeBody {
     document_seen: Option<DocumentSeen>,
     majority_by_marriage: Option<bool>,
     reserve_again_at: Option<Moment>,
+    // Absent where it is not used: requests are told apart by their fingerprint,
+    // and one without it has the same as before it was there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    feed_sequence: Option<FeedSequence>,
 }
 
 #[derive(Deserialize)]
@@ -55,7 +60,7 @@ pub(super) async fn reserve(
     if body.reserve_again_at.is_some() {
         return Err(Problem::new(Code::MalformedRequest, "`reserve_again_at` belongs to a withdrawal"));
     }
-    change(&handles, &caller, &body, Change::Reservation).await
+    change(&handles, &caller, &body, EventKind::Reservation, |_| Ok(Change::Reservation)).await
 }
 
 pub(super) async fn withdraw(
@@ -63,21 +68,40 @@ pub(super) async fn withdraw(
     caller: Caller,
     Json(body): Json<ChangeBody>,
 ) -> Result<(StatusCode, Answer<Value>), Problem> {
+    change(&handles, &caller, &body, EventKind::Withdrawal, withdrawal).await
+}
+
+fn withdrawal(body: &ChangeBody) -> Result<Change, Problem> {
     let reserve_again_at =
         body.reserve_again_at.map(Stamp::try_from).transpose().map_err(invalid("reserve_again_at"))?;
-    change(&handles, &caller, &body, Change::Withdrawal { reserve_again_at }).await
+    Ok(Change::Withdrawal { reserve_again_at })
 }
 
 async fn change(
     handles: &Handles,
     caller: &Caller,
     body: &ChangeBody,
-    change: Change,
+    kind: EventKind,
+    wanted: fn(&ChangeBody) -> Result<Change, Problem>,
 ) -> Result<(StatusCode, Answer<Value>), Problem> {
     let officer = caller.needs(&[Role::Official, Role::Source])?;
     speaks_for(&officer, body.channel, &body.registrant)?;
+    let request = serde_json::to_vec(body).map_err(|_| Problem::internal())?;
+    let idempotency = idempotency(caller, kind, &request)?;
+    let delivered = Delivered::read(&officer, kind, body.feed_sequence, &request)?;
+    let command = match wanted(body).and_then(|change| command(body, change)) {
+        Ok(command) => command,
+        Err(problem) => return Err(delivered.passed_over(&handles.commander, problem).await),
+    };
+    let submission = Submission { command, idempotency, delivery: delivered.delivery() };
+    let outcome = handles.commander.submit(submission).await?;
+    let status = if outcome.replayed() { StatusCode::OK } else { StatusCode::CREATED };
+    Ok((status, Answer(shown(outcome.event()))))
+}
+
+fn command(body: &ChangeBody, change: Change) -> Result<Command, Problem> {
     let pesel = Pesel::parse(body.pesel.as_bytes()).map_err(Problem::invalid_pesel)?;
-    let command = Command {
+    Ok(Command {
         ordinal: pesel.ordinal(),
         change,
         channel: body.channel,
@@ -86,11 +110,7 @@ async fn change(
         obstacle: body.obstacle,
         document_seen: body.document_seen,
         majority_by_marriage: body.majority_by_marriage.unwrap_or(false),
-    };
-    let idempotency = idempotency(caller, change, body)?;
-    let outcome = handles.commander.submit(Submission { command, idempotency }).await?;
-    let status = if outcome.replayed() { StatusCode::OK } else { StatusCode::CREATED };
-    Ok((status, Answer(shown(outcome.event()))))
+    })
 }
 
 /// A token bound to a channel or a gmina speaks for no other.
@@ -108,7 +128,7 @@ pub(super) fn speaks_for(officer: &Officer, channel: Channel, registrant: &str) 
     }
 }
 
-fn idempotency(caller: &Caller, change: Change, body: &ChangeBody) -> Result<Option<Idempotency>, Problem> {
+fn idempotency(caller: &Caller, kind: EventKind, request: &[u8]) -> Result<Option<Idempotency>, Problem> {
     let Some(key) = caller.idempotency_key.as_deref() else { return Ok(None) };
     let wrong =
         || Problem::new(Code::MalformedRequest, "`idempotency-key` has 1 to 255 visible ASCII characters");
@@ -116,9 +136,8 @@ fn idempotency(caller: &Caller, change: Change, body: &ChangeBody) -> Result<Opt
     if key.is_empty() || key.len() > 255 || !key.bytes().all(|c| (0x20..0x7F).contains(&c)) {
         return Err(wrong());
     }
-    let scope = format!("{}:{}", caller.identity.token_id(), change.kind().name());
-    let request = serde_json::to_vec(body).map_err(|_| Problem::internal())?;
-    Ok(Some(Idempotency::new(&scope, key, &request)))
+    let scope = format!("{}:{}", caller.identity.token_id(), kind.name());
+    Ok(Some(Idempotency::new(&scope, key, request)))
 }
 
 /// The entry and its whole history; institutions never see this.
@@ -175,7 +194,7 @@ pub(super) async fn events(
 }
 
 /// Reads the store on a thread that may block.
-async fn read<T: Send + 'static>(
+pub(super) async fn read<T: Send + 'static>(
     handles: &Handles,
     reading: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, Problem> {
@@ -259,7 +278,15 @@ impl From<CommandError> for Problem {
                     None => problem,
                 }
             }
-            CommandError::IdempotencyConflict => Self::new(Code::IdempotencyMismatch, detail),
+            CommandError::IdempotencyConflict | CommandError::FeedConflict => {
+                Self::new(Code::IdempotencyMismatch, detail)
+            }
+            CommandError::FeedGap { expected } => {
+                Self::new(Code::FeedGap, detail).with("expected", expected.value())
+            }
+            CommandError::FeedForgotten { expected } => {
+                Self::new(Code::FeedForgotten, detail).with("expected", expected.value())
+            }
             // An import tells its refusals line by line; as a problem it would be our own mistake.
             CommandError::ImportRefused(_) => Self::internal(),
             CommandError::ChunkTooLarge => Self::new(Code::ContentTooLarge, detail),

@@ -3,10 +3,11 @@
 use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::body::Json;
+use super::feeds::Delivered;
 use super::keys::invalid;
 use super::register::shown;
 use super::{Caller, Handles};
@@ -14,17 +15,18 @@ use crate::access::{ChannelName, Name, Role};
 use crate::clock::Moment;
 use crate::http::problem::{Code, Problem};
 use crate::pesel::Pesel;
-use crate::register::{Channel, Registrant, Renumbering, Stamp};
+use crate::register::{Channel, EventKind, FeedSequence, Registrant, Renumbering, Stamp};
 
 /// The registrant of a token that is bound to none.
 const PESEL_REGISTER: &str = "Rejestr PESEL";
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RenumberingBody {
     old: String,
     new: String,
     moment: Moment,
+    feed_sequence: Option<FeedSequence>,
 }
 
 /// 201 with the event, which both entries show from then on; 200 with the same
@@ -47,18 +49,27 @@ pub(super) async fn renumber(
         }
     };
     let registrant = officer.registrant().map_or(PESEL_REGISTER, Name::as_str);
+    let request = serde_json::to_vec(&body).map_err(|_| Problem::internal())?;
+    let delivered = Delivered::read(&officer, EventKind::Renumbering, body.feed_sequence, &request)?;
+    let renumbering = match renumbering(&body, channel, registrant) {
+        Ok(renumbering) => renumbering,
+        Err(problem) => return Err(delivered.passed_over(&handles.commander, problem).await),
+    };
+    let outcome = handles.commander.renumber(renumbering, delivered.delivery()).await?;
+    let status = if outcome.replayed() { StatusCode::OK } else { StatusCode::CREATED };
+    Ok((status, Answer(shown(outcome.event()))))
+}
+
+fn renumbering(body: &RenumberingBody, channel: Channel, registrant: &str) -> Result<Renumbering, Problem> {
     let number = |field: &'static str, text: &str| {
         let pesel = Pesel::parse(text.as_bytes());
         pesel.map(|pesel| pesel.ordinal()).map_err(|error| Problem::invalid_pesel(error).with("field", field))
     };
-    let renumbering = Renumbering {
+    Ok(Renumbering {
         old: number("old", &body.old)?,
         new: number("new", &body.new)?,
         at: Stamp::try_from(body.moment).map_err(invalid("moment"))?,
         channel,
         registrant: Registrant::new(registrant).map_err(invalid("registrant"))?,
-    };
-    let outcome = handles.commander.renumber(renumbering).await?;
-    let status = if outcome.replayed() { StatusCode::OK } else { StatusCode::CREATED };
-    Ok((status, Answer(shown(outcome.event()))))
+    })
 }

@@ -8,6 +8,7 @@ use bytes::{BufMut, BytesMut};
 use http::Request;
 use hyper::body::Incoming;
 
+use super::history::Answered;
 use super::{admit, ask, history, limits, now, render, told, unrecorded};
 use crate::audit::{Item, Refusal, Verification};
 use crate::http::message;
@@ -35,18 +36,18 @@ pub(super) async fn verify(
     if let Some(more) = NonZeroU32::new(u32::try_from(asked.numbers.len() - 1).unwrap_or(u32::MAX)) {
         permit.charge_more(more)?;
     }
-    let answered_at = now(worker);
-    if asked.terms.at.is_some_and(|at| at > answered_at) {
+    let arrived_at = now(worker);
+    if asked.terms.at.is_some_and(|at| at > arrived_at) {
         // Judged for the batch as well, which may hold no valid number at all.
         return Err(Problem::new(Code::FutureMoment, "`at` lies in the future"));
     }
     let mut queries = Vec::with_capacity(asked.numbers.len());
     for pesel in asked.numbers.iter().filter_map(|(_, number)| number.ok()) {
-        let query = Query::new(pesel.ordinal(), asked.terms.at, answered_at)
+        let query = Query::new(pesel.ordinal(), asked.terms.at, arrived_at)
             .map_err(|_| Problem::new(Code::FutureMoment, "`at` lies in the future"))?;
         queries.push(query);
     }
-    let (answers, register) = history::answer_all(worker, &permit, &queries).await?;
+    let Answered { answers, register, answered_at } = history::answer_all(worker, &permit, &queries).await?;
     let results = results(&asked, &answers)?;
 
     let verification = Verification {
@@ -81,7 +82,7 @@ pub(super) async fn verify(
     out.put_slice(b"]}");
     count(worker, &results);
     let mut reply = reply::json_in(head.headers, out.freeze());
-    limits::add_fields(connection, reply.headers_mut(), &permit.remaining(), answered_at);
+    limits::add_fields(connection, reply.headers_mut(), &permit.remaining(), receipt.answered_at());
     Ok(reply)
 }
 

@@ -27,7 +27,7 @@ pub fn decide(
     let mut permit = gate.admit(peer, identity, NonZeroU32::MIN).ok()?;
     let asked = ask::single(body).ok()?;
     let query = Query::new(asked.pesel.ordinal(), asked.terms.at, now).ok()?;
-    let Outcome::Answered(answer) = query::answer(&permit, &query, snapshot) else { return None };
+    let Outcome::Answered(answer) = query::answer(&permit, &query, snapshot, now) else { return None };
     permit.spend();
     render::single(out, receipt, &answer, render::RegisterState::of(snapshot));
     Some(answer.reserved())

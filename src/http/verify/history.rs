@@ -2,35 +2,56 @@
 //! before an entry's last change leave memory and ask the store, on a blocking
 //! thread, bounded per worker.
 
+use super::now;
 use super::render::RegisterState;
+use crate::clock::Moment;
 use crate::gate::Permit;
 use crate::http::plane::Worker;
 use crate::http::problem::Problem;
 use crate::query::{self, Answer, Outcome, Query, When};
 use crate::register::Sequence;
 
-/// The answers to all queries, in their order, and the state they are taken from.
+/// Answers that belong together.
+pub(super) struct Answered {
+    /// In the order of the questions.
+    pub(super) answers: Vec<Answer>,
+    /// The state that they are taken from.
+    pub(super) register: RegisterState,
+    /// As of when they hold.
+    pub(super) answered_at: Moment,
+}
+
+/// The answers to all queries, from one state of the register.
 pub(super) async fn answer_all(
     worker: &Worker,
     permit: &Permit,
     queries: &[Query],
-) -> Result<(Vec<Answer>, RegisterState), Problem> {
+) -> Result<Answered, Problem> {
     let mut late = Vec::new();
-    let (from_memory, register, sequence) = {
+    let mut ahead = false;
+    let (from_memory, register, sequence, now) = {
         let snapshot = worker.handles.register.snapshot();
+        let now = now(worker);
         let from_memory: Vec<Option<Answer>> = queries
             .iter()
             .enumerate()
-            .map(|(place, query)| match query::answer(permit, query, &snapshot) {
+            .map(|(place, query)| match query::answer(permit, query, &snapshot, now) {
                 Outcome::Answered(answer) => Some(answer),
                 Outcome::NeedsHistory => {
                     late.push((place, *query));
                     None
                 }
+                Outcome::AheadOfNow => {
+                    ahead = true;
+                    None
+                }
             })
             .collect();
-        (from_memory, RegisterState::of(&snapshot), snapshot.sequence())
+        (from_memory, RegisterState::of(&snapshot), snapshot.sequence(), now)
     };
+    if ahead {
+        return Err(Problem::ahead_of_clock(now));
+    }
     let mut answers = from_memory;
     if !late.is_empty() {
         let (places, late): (Vec<usize>, Vec<Query>) = late.into_iter().unzip();
@@ -40,7 +61,8 @@ pub(super) async fn answer_all(
     }
     // A question without an answer is never "not reserved".
     let answers = answers.into_iter().collect::<Option<Vec<_>>>().ok_or_else(Problem::internal)?;
-    Ok((answers, register))
+    let answered_at = query::answered_at(now, queries.iter().zip(&answers));
+    Ok(Answered { answers, register, answered_at })
 }
 
 /// The answers of the store, as far as the register knew at `up_to`.

@@ -31,15 +31,17 @@ pub(super) async fn verify(
             .await?;
 
     let asked = ask::single(&body.bytes)?;
-    let answered_at = now(worker);
-    let query = Query::new(asked.pesel.ordinal(), asked.terms.at, answered_at)
-        .map_err(|_| Problem::new(Code::FutureMoment, "`at` lies in the future"))?;
-    let (in_memory, register, sequence) = {
+    let (now, query, in_memory, register, sequence) = {
         let snapshot = worker.handles.register.snapshot();
-        (query::answer(&permit, &query, &snapshot), RegisterState::of(&snapshot), snapshot.sequence())
+        let now = now(worker);
+        let query = Query::new(asked.pesel.ordinal(), asked.terms.at, now)
+            .map_err(|_| Problem::new(Code::FutureMoment, "`at` lies in the future"))?;
+        let in_memory = query::answer(&permit, &query, &snapshot, now);
+        (now, query, in_memory, RegisterState::of(&snapshot), snapshot.sequence())
     };
     let answer = match in_memory {
         Outcome::Answered(answer) => answer,
+        Outcome::AheadOfNow => return Err(Problem::ahead_of_clock(now)),
         Outcome::NeedsHistory => {
             let answers = Box::pin(history::from_history(worker, &permit, vec![query], sequence)).await?;
             answers.first().copied().ok_or_else(Problem::internal)?
@@ -47,7 +49,7 @@ pub(super) async fn verify(
     };
 
     let verification = Verification {
-        answered_at,
+        answered_at: query::answered_at(now, [(&query, &answer)]),
         asked_at: asked.terms.at,
         key_id: permit.key_id(),
         institution: permit.institution().name.as_str(),
@@ -64,6 +66,6 @@ pub(super) async fn verify(
     worker.tally.verified(if answer.reserved() { Verdict::Reserved } else { Verdict::NotReserved });
     let bytes = worker.write_body(|out| render::single(out, &receipt, &answer, register));
     let mut reply = reply::json_in(head.headers, bytes);
-    limits::add_fields(connection, reply.headers_mut(), &permit.remaining(), answered_at);
+    limits::add_fields(connection, reply.headers_mut(), &permit.remaining(), receipt.answered_at());
     Ok(reply)
 }

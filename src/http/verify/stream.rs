@@ -101,8 +101,7 @@ impl Stream {
     /// Answers a chunk: permit, look-up, record, answer lines.
     async fn answer(&mut self, input: &mut Input, lines: Bytes) -> Result<Result<(), Gone>, Problem> {
         let worker = Rc::clone(&self.connection.worker);
-        let answered_at = now(&worker);
-        let mut asked = read_lines(&lines, answered_at);
+        let mut asked = read_lines(&lines, now(&worker));
         while !asked.is_empty() {
             if worker.is_draining() {
                 return Err(Problem::draining());
@@ -118,7 +117,7 @@ impl Stream {
                 self.permit(asked.len().min(usize::try_from(room).unwrap_or(usize::MAX))).await?;
             let rest = asked.split_off(count);
             let out = {
-                let (pending, answered) = self.record(&permit, &asked, answered_at).await?;
+                let (pending, answered) = self.record(&permit, &asked).await?;
                 permit.spend();
                 let receipt = input
                     .read_on_while(pending)
@@ -159,11 +158,11 @@ impl Stream {
         &self,
         permit: &Permit,
         asked: &[Line],
-        answered_at: Moment,
     ) -> Result<(crate::audit::Pending, Answered), Problem> {
         let worker = &self.connection.worker;
         let queries: Vec<Query> = asked.iter().filter_map(|line| line.query.as_ref().ok().copied()).collect();
-        let (answers, register) = history::answer_all(worker, permit, &queries).await?;
+        let history::Answered { answers, register, answered_at } =
+            history::answer_all(worker, permit, &queries).await?;
         let mut next = answers.into_iter();
         let results = asked
             .iter()

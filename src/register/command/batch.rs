@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use super::super::event::{Event, StoredEvent};
+use super::super::feed::{Delivery, Feed};
 use super::super::law::{Renumbering, decide, renumber, reserve_again};
 use super::super::schedule::Due;
 use super::super::snapshot::Snapshot;
-use super::super::store::{Appended, Appending, Head, Remembered, Store, StoreError};
+use super::super::store::{Appended, Appending, Delivered, FeedAnswer, Head, Remembered, Store, StoreError};
 use super::super::words::{Sequence, Stamp};
 use super::import::import;
 use super::{CommandError, ImportOutcome, Message, Outcome, Submission};
@@ -14,6 +15,7 @@ use super::{CommandError, ImportOutcome, Message, Outcome, Submission};
 /// The answer to one message, to be sent after publish.
 pub(super) enum Verdict {
     Submitted(Result<Outcome, CommandError>),
+    PassedOver(Result<(), CommandError>),
     Imported(Result<ImportOutcome, CommandError>),
 }
 
@@ -61,8 +63,15 @@ struct Batch<'txn, 'base> {
 impl Batch<'_, '_> {
     fn verdict(&mut self, message: &Message) -> Result<Verdict, StoreError> {
         Ok(match message {
-            Message::Submit(submission, _) => Verdict::Submitted(self.submit(submission)?),
-            Message::Renumber(renumbering, _) => Verdict::Submitted(self.renumber(renumbering)?),
+            Message::Submit(submission, _) => {
+                let feed = submission.delivery.map(|delivery| (Feed::of(&submission.command), delivery));
+                Verdict::Submitted(self.in_order(feed, |batch| batch.submit(submission))?)
+            }
+            Message::Renumber(renumbering, delivery, _) => {
+                let feed = delivery.map(|delivery| (Feed::of_renumbering(renumbering), delivery));
+                Verdict::Submitted(self.in_order(feed, |batch| batch.renumber(renumbering))?)
+            }
+            Message::PassOver(feed, delivery, _) => Verdict::PassedOver(self.pass_over(feed, delivery)?),
             Message::Import(chunk, _) => Verdict::Imported(import(&mut self.appending, chunk, self.now)?),
         })
     }
@@ -92,6 +101,79 @@ impl Batch<'_, '_> {
         Ok(())
     }
 
+    /// Carries out what is not of a feed, or is its next message; a message that
+    /// was delivered before is answered as then.
+    ///
+    /// What the law refuses is taken as well, for good: a message that can never
+    /// be accepted must not stand in the way of those behind it.
+    fn in_order(
+        &mut self,
+        feed: Option<(Feed, Delivery)>,
+        carry_out: impl FnOnce(&mut Self) -> Result<Result<Outcome, CommandError>, StoreError>,
+    ) -> Result<Result<Outcome, CommandError>, StoreError> {
+        let Some((feed, delivery)) = feed else { return carry_out(self) };
+        match self.delivered(&feed, &delivery)? {
+            Ok(None) => {}
+            Ok(Some(FeedAnswer::Event(sequence))) => {
+                let event = self.known(sequence)?;
+                return Ok(Ok(Outcome { event, replayed: true }));
+            }
+            Ok(Some(FeedAnswer::Refused(refusal))) => return Ok(Err(CommandError::Refused(refusal))),
+            // The same request was no command then.
+            Ok(Some(FeedAnswer::PassedOver)) => return Ok(Err(CommandError::FeedConflict)),
+            Err(error) => return Ok(Err(error)),
+        }
+        let carried_out = carry_out(self)?;
+        let answer = match &carried_out {
+            Ok(outcome) => {
+                self.fresh.insert(outcome.event.sequence(), outcome.event.clone());
+                FeedAnswer::Event(outcome.event.sequence())
+            }
+            Err(CommandError::Refused(refusal)) => FeedAnswer::Refused(*refusal),
+            // A mistake beside the message: it may be delivered again.
+            Err(_) => return Ok(carried_out),
+        };
+        self.appending.take(&feed, &delivery, answer, self.now)?;
+        Ok(carried_out)
+    }
+
+    /// Takes a message that is no command.
+    fn pass_over(
+        &mut self,
+        feed: &Feed,
+        delivery: &Delivery,
+    ) -> Result<Result<(), CommandError>, StoreError> {
+        Ok(match self.delivered(feed, delivery)? {
+            Ok(None) => Ok(self.appending.take(feed, delivery, FeedAnswer::PassedOver, self.now)?),
+            Ok(Some(FeedAnswer::PassedOver)) => Ok(()),
+            Ok(Some(FeedAnswer::Event(_) | FeedAnswer::Refused(_))) => Err(CommandError::FeedConflict),
+            Err(error) => Err(error),
+        })
+    }
+
+    /// The answer that a message had, `None` for the next one of its feed.
+    fn delivered(
+        &self,
+        feed: &Feed,
+        delivery: &Delivery,
+    ) -> Result<Result<Option<FeedAnswer>, CommandError>, StoreError> {
+        Ok(match self.appending.deliver(feed, delivery)? {
+            Delivered::Next => Ok(None),
+            Delivered::Again(answer) => Ok(Some(answer)),
+            Delivered::OtherRequest => Err(CommandError::FeedConflict),
+            Delivered::Gap(expected) => Err(CommandError::FeedGap { expected }),
+            Delivered::Forgotten(expected) => Err(CommandError::FeedForgotten { expected }),
+        })
+    }
+
+    /// An event of this batch or of an earlier commit.
+    fn known(&self, sequence: Sequence) -> Result<StoredEvent, StoreError> {
+        match self.fresh.get(&sequence) {
+            Some(event) => Ok(event.clone()),
+            None => self.appending.event(sequence),
+        }
+    }
+
     fn renumber(&mut self, renumbering: &Renumbering) -> Result<Result<Outcome, CommandError>, StoreError> {
         let event = match renumber(renumbering, self.now) {
             Ok(event) => event,
@@ -99,10 +181,7 @@ impl Batch<'_, '_> {
         };
         // Told again: the channels deliver at least once.
         for sequence in self.appending.renumberings(event.ordinal)? {
-            let known = match self.fresh.get(&sequence) {
-                Some(known) => known.clone(),
-                None => self.appending.event(sequence)?,
-            };
+            let known = self.known(sequence)?;
             let Event { ordinal, at, renumbered_to, .. } = *known.event();
             if (ordinal, at, renumbered_to) == (event.ordinal, event.at, event.renumbered_to) {
                 return Ok(Ok(Outcome { event: known, replayed: true }));
@@ -119,10 +198,7 @@ impl Batch<'_, '_> {
                 Remembered::Nothing => {}
                 Remembered::OtherRequest => return Ok(Err(CommandError::IdempotencyConflict)),
                 Remembered::Event(sequence) => {
-                    let event = match self.fresh.get(&sequence) {
-                        Some(event) => event.clone(),
-                        None => self.appending.event(sequence)?,
-                    };
+                    let event = self.known(sequence)?;
                     return Ok(Ok(Outcome { event, replayed: true }));
                 }
             }

@@ -1,7 +1,10 @@
 //! Importing events that happened elsewhere: an initial load or a feed.
 
-use super::super::entry::State;
-use super::super::event::{Event, Filing};
+use std::collections::HashMap;
+
+use super::super::entry::{Entry, State};
+use super::super::event::{Event, Filing, StoredEvent};
+use super::super::law::{self, Refusal};
 use super::super::store::{Appending, Record, StoreError};
 use super::super::words::{Channel, EventKind, Registrant, Sequence, Stamp};
 use super::{Chunk, CommandError};
@@ -21,6 +24,9 @@ pub struct ImportLine {
     pub channel: Channel,
     /// Who registered it.
     pub registrant: Registrant,
+    /// When a temporary withdrawal is to end, or has ended; of the e-service, at
+    /// least 30 minutes after its moment (art. 23d(3)).
+    pub reserve_again_at: Option<Moment>,
 }
 
 /// What a chunk came to.
@@ -61,6 +67,14 @@ pub enum LineReason {
     NotReserved,
     /// A renumbering: it concerns two numbers, a line has one.
     KindNotImported,
+    /// A reservation with an end.
+    EndOfNoWithdrawal,
+    /// A temporary withdrawal through another channel (art. 23d(3)).
+    TemporaryWithdrawalByEServiceOnly,
+    /// A temporary withdrawal for less than 30 minutes.
+    ReReservationTooSoon,
+    /// The withdrawal is known, with another end or with none.
+    EndDiffers,
 }
 
 impl LineReason {
@@ -74,6 +88,11 @@ impl LineReason {
             Self::AlreadyReserved => "already-reserved",
             Self::NotReserved => "not-reserved",
             Self::KindNotImported => "kind-not-imported",
+            // As for `POST /admin/v1/reservations`.
+            Self::EndOfNoWithdrawal => "malformed-request",
+            Self::TemporaryWithdrawalByEServiceOnly => "temporary-withdrawal-by-e-service-only",
+            Self::ReReservationTooSoon => "re-reservation-too-soon",
+            Self::EndDiffers => "reserve-again-at-differs",
         }
     }
 }
@@ -81,9 +100,23 @@ impl LineReason {
 /// What is to become of a line.
 #[derive(Debug, Clone, Copy)]
 enum Plan {
-    Record(Stamp),
+    Record {
+        at: Stamp,
+        again_at: Option<Stamp>,
+        /// A temporary withdrawal whose end the clock has to record before the line.
+        ended: Option<Withdrawal>,
+    },
     AlreadyThere,
     Refuse(LineReason),
+}
+
+/// Where a temporary withdrawal is to be found.
+#[derive(Debug, Clone, Copy)]
+enum Withdrawal {
+    /// In the register, this event.
+    Recorded(Sequence),
+    /// In the chunk, this line.
+    Line(usize),
 }
 
 /// Judges all lines, then appends those that are new, or nothing when one is
@@ -114,7 +147,7 @@ pub(super) fn import(
         .enumerate()
         .filter_map(|(index, plan)| match plan {
             Plan::Refuse(reason) => Some(LineRefusal { index, reason: *reason }),
-            Plan::Record(_) | Plan::AlreadyThere => None,
+            Plan::Record { .. } | Plan::AlreadyThere => None,
         })
         .collect();
     if !refusals.is_empty() {
@@ -135,43 +168,103 @@ fn plan_number(
     now: Stamp,
     plans: &mut [Plan],
 ) -> i64 {
-    let mut entry = *record.entry();
-    let mut planned: Vec<(EventKind, Stamp, Channel)> = Vec::new();
+    let pending = record.pending_withdrawal().map(Withdrawal::Recorded);
+    let mut planner = Planner { record, now, entry: *record.entry(), pending, planned: Vec::new() };
     for index in indexes {
-        let line = &lines[*index as usize];
-        let plan = &mut plans[*index as usize];
-        let Ok(at) = Stamp::try_from(line.moment) else {
-            *plan = Plan::Refuse(LineReason::MomentOutOfRange);
-            continue;
-        };
-        let event = (line.kind, at, line.channel);
-        let known = record.events().iter().any(|known| (known.kind, known.at, known.channel) == event)
-            || planned.contains(&event);
-        *plan = if line.kind == EventKind::Renumbering {
-            Plan::Refuse(LineReason::KindNotImported)
-        } else if known {
-            Plan::AlreadyThere
-        } else if at > now {
-            Plan::Refuse(LineReason::FutureMoment)
-        } else if entry.last_event_at().is_some_and(|last| at < last) {
-            Plan::Refuse(LineReason::OutOfOrder)
-        } else {
-            match (line.kind, entry.state()) {
-                (EventKind::Reservation, State::Reserved { .. }) if !line.channel.is_ex_officio() => {
-                    Plan::Refuse(LineReason::AlreadyReserved)
-                }
-                (EventKind::Withdrawal, State::Absent | State::Withdrawn { .. }) => {
-                    Plan::Refuse(LineReason::NotReserved)
-                }
-                _ => {
-                    entry.apply(line.kind, at, None);
-                    planned.push(event);
-                    Plan::Record(at)
-                }
-            }
-        };
+        let index = *index as usize;
+        plans[index] = planner.plan(index, &lines[index]).unwrap_or_else(Plan::Refuse);
     }
-    i64::from(entry.state().is_reserved()) - i64::from(record.entry().state().is_reserved())
+    i64::from(planner.entry.state().is_reserved()) - i64::from(record.entry().state().is_reserved())
+}
+
+/// A number and the lines of it that were planned.
+struct Planner<'a> {
+    record: &'a Record,
+    now: Stamp,
+    entry: Entry,
+    /// The temporary withdrawal that lasts.
+    pending: Option<Withdrawal>,
+    planned: Vec<(EventKind, Stamp, Channel, Option<Stamp>)>,
+}
+
+impl Planner<'_> {
+    fn plan(&mut self, index: usize, line: &ImportLine) -> Result<Plan, LineReason> {
+        let stamp = |moment| Stamp::try_from(moment).map_err(|_| LineReason::MomentOutOfRange);
+        let at = stamp(line.moment)?;
+        let again_at = line.reserve_again_at.map(stamp).transpose()?;
+        check_kind(line, at, again_at)?;
+        if let Some(known_end) = self.known_end(line, at, again_at) {
+            return if known_end == again_at { Ok(Plan::AlreadyThere) } else { Err(LineReason::EndDiffers) };
+        }
+        if at > self.now {
+            return Err(LineReason::FutureMoment);
+        }
+        let mut entry = self.entry;
+        let ended = self.ended_before(line.kind, at);
+        if let Some((_, end)) = ended {
+            entry.apply(EventKind::Reservation, end, None);
+        }
+        if entry.last_event_at().is_some_and(|last| at < last) {
+            return Err(LineReason::OutOfOrder);
+        }
+        match (line.kind, entry.state()) {
+            (EventKind::Reservation, State::Reserved { .. }) if !line.channel.is_ex_officio() => {
+                return Err(LineReason::AlreadyReserved);
+            }
+            // A temporary withdrawal made a lasting one.
+            (EventKind::Withdrawal, State::Withdrawn { .. })
+                if entry.re_reservation_at().is_some() && again_at.is_none() => {}
+            (EventKind::Withdrawal, State::Absent | State::Withdrawn { .. }) => {
+                return Err(LineReason::NotReserved);
+            }
+            _ => {}
+        }
+        entry.apply(line.kind, at, again_at);
+        self.entry = entry;
+        self.pending = again_at.map(|_| Withdrawal::Line(index));
+        self.planned.extend(ended.map(|(_, end)| (EventKind::Reservation, end, Channel::EService, None)));
+        self.planned.push((line.kind, at, line.channel, again_at));
+        Ok(Plan::Record { at, again_at, ended: ended.map(|(withdrawal, _)| withdrawal) })
+    }
+
+    /// The event that the line tells, if it is known: when it is to end. The same
+    /// one if there is, so that a history sent again is recognised.
+    fn known_end(&self, line: &ImportLine, at: Stamp, again_at: Option<Stamp>) -> Option<Option<Stamp>> {
+        let recorded = self
+            .record
+            .events()
+            .iter()
+            .map(|known| (known.kind, known.at, known.channel, known.reserve_again_at));
+        let known = recorded.chain(self.planned.iter().copied());
+        let mut ends = known
+            .filter(|(kind, moment, channel, _)| (*kind, *moment, *channel) == (line.kind, at, line.channel))
+            .map(|(.., end)| end);
+        let first = ends.next()?;
+        Some(if first == again_at || ends.any(|end| end == again_at) { again_at } else { first })
+    }
+
+    /// The temporary withdrawal that had ended when the line's event happened. A
+    /// reservation of that very second is the end itself, as it was told.
+    fn ended_before(&self, kind: EventKind, at: Stamp) -> Option<(Withdrawal, Stamp)> {
+        let end = self.entry.re_reservation_at()?;
+        let is_over = end < at || (end == at && kind == EventKind::Withdrawal);
+        self.pending.filter(|_| is_over).map(|withdrawal| (withdrawal, end))
+    }
+}
+
+/// May there be a line of this kind at all, and may it have this end?
+fn check_kind(line: &ImportLine, at: Stamp, again_at: Option<Stamp>) -> Result<(), LineReason> {
+    match (line.kind, again_at) {
+        (EventKind::Renumbering, _) => Err(LineReason::KindNotImported),
+        (EventKind::Reservation, Some(_)) => Err(LineReason::EndOfNoWithdrawal),
+        (EventKind::Withdrawal, Some(again_at)) => {
+            law::check_end(line.channel, at, again_at).map_err(|refusal| match refusal {
+                Refusal::TemporaryWithdrawalByEServiceOnly => LineReason::TemporaryWithdrawalByEServiceOnly,
+                _ => LineReason::ReReservationTooSoon,
+            })
+        }
+        (EventKind::Reservation | EventKind::Withdrawal, None) => Ok(()),
+    }
 }
 
 /// Logs the planned lines in their order, then writes histories in the order of
@@ -183,11 +276,28 @@ fn append(
     by_number: &[u32],
     records: Vec<Record>,
 ) -> Result<ImportOutcome, StoreError> {
+    let withdrawals = ended_withdrawals(appending, plans)?;
     let mut logged: Vec<Option<(Sequence, Event)>> = Vec::with_capacity(lines.len());
-    for (line, plan) in lines.iter().zip(plans) {
+    // Ends of temporary withdrawals, by the line that comes after them; few.
+    let mut ends: HashMap<usize, (Sequence, Event)> = HashMap::new();
+    for (index, (line, plan)) in lines.iter().zip(plans).enumerate() {
         logged.push(match plan {
-            Plan::Record(at) => {
-                let event = event(line, *at);
+            Plan::Record { at, again_at, ended } => {
+                let end = match ended {
+                    None => None,
+                    Some(Withdrawal::Recorded(sequence)) => withdrawals
+                        .binary_search_by_key(sequence, |stored| stored.sequence)
+                        .ok()
+                        .and_then(|place| law::end_of(*sequence, &withdrawals[place].event)),
+                    Some(Withdrawal::Line(index)) => logged
+                        .get(*index)
+                        .and_then(Option::as_ref)
+                        .and_then(|(sequence, event)| law::end_of(*sequence, event)),
+                };
+                if let Some(end) = end {
+                    ends.insert(index, (appending.log(&end)?, end));
+                }
+                let event = event(line, *at, *again_at);
                 Some((appending.log(&event)?, event))
             }
             Plan::AlreadyThere | Plan::Refuse(_) => None,
@@ -198,8 +308,10 @@ fn append(
     for of_number in by_number.chunk_by(|a, b| lines[*a as usize].ordinal == lines[*b as usize].ordinal) {
         let Some(mut record) = records.next() else { break };
         let known = record.events().len();
-        for (sequence, event) in of_number.iter().filter_map(|index| logged[*index as usize].as_ref()) {
-            record.push(*sequence, event);
+        for index in of_number.iter().map(|index| *index as usize) {
+            for (sequence, event) in ends.get(&index).into_iter().chain(logged[index].as_ref()) {
+                record.push(*sequence, event);
+            }
         }
         if record.events().len() > known {
             appending.put(record);
@@ -212,8 +324,26 @@ fn append(
     })
 }
 
+/// The temporary withdrawals of the register whose ends the plans record.
+fn ended_withdrawals(
+    appending: &mut Appending<'_, '_>,
+    plans: &[Plan],
+) -> Result<Vec<StoredEvent>, StoreError> {
+    let ended = plans.iter().filter_map(|plan| match plan {
+        Plan::Record { ended: Some(Withdrawal::Recorded(sequence)), .. } => Some(*sequence),
+        _ => None,
+    });
+    let mut ended: Vec<Sequence> = ended.collect();
+    if ended.is_empty() {
+        return Ok(Vec::new());
+    }
+    ended.sort_unstable();
+    appending.settle()?;
+    appending.events_of(&ended)
+}
+
 /// An imported event has no filing: the office that took it keeps that.
-fn event(line: &ImportLine, at: Stamp) -> Event {
+fn event(line: &ImportLine, at: Stamp, reserve_again_at: Option<Stamp>) -> Event {
     Event {
         ordinal: line.ordinal,
         at,
@@ -221,7 +351,7 @@ fn event(line: &ImportLine, at: Stamp) -> Event {
         channel: line.channel,
         registrant: line.registrant.clone(),
         filing: Filing::NONE,
-        reserve_again_at: None,
+        reserve_again_at,
         scheduled_by: None,
         renumbered_to: None,
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram};
 
 use super::super::snapshot::Snapshot;
+use super::super::words::Channel;
 use super::CommandError;
 
 /// Handles of the register's metrics. They count into whatever recorder is
@@ -14,6 +15,8 @@ pub(super) struct Measures {
     replayed: Counter,
     refused: Counter,
     overloaded: Counter,
+    /// In the order of [`Channel::ALL`].
+    feed_gaps: Vec<Counter>,
     unavailable: Counter,
     imported: Counter,
     scheduled: Counter,
@@ -48,6 +51,10 @@ impl Measures {
             refused: commands("refused"),
             overloaded: commands("overloaded"),
             unavailable: commands("unavailable"),
+            feed_gaps: Channel::ALL
+                .iter()
+                .map(|channel| metrics::counter!("peselgate_feed_gaps_total", "channel" => channel.name()))
+                .collect(),
             imported: metrics::counter!("peselgate_register_imported_events_total"),
             scheduled: metrics::counter!("peselgate_register_scheduled_reservations_total"),
             scheduled_late_seconds: metrics::histogram!("peselgate_register_scheduled_late_seconds"),
@@ -73,6 +80,14 @@ impl Measures {
             Counted::Replayed => self.replayed.increment(1),
             Counted::Refused => self.refused.increment(1),
             Counted::Unavailable => self.unavailable.increment(1),
+        }
+    }
+
+    /// A message of a feed came before another one.
+    pub(super) fn feed_gap(&self, channel: Channel) {
+        let place = Channel::ALL.iter().position(|known| *known == channel);
+        if let Some(counter) = place.and_then(|place| self.feed_gaps.get(place)) {
+            counter.increment(1);
         }
     }
 
@@ -124,6 +139,10 @@ impl Counted {
 fn describe() {
     use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
     describe_counter!("peselgate_register_commands_total", "Register commands and import chunks by outcome");
+    describe_counter!(
+        "peselgate_feed_gaps_total",
+        "Messages of feeds that were refused because others before them are missing"
+    );
     describe_counter!("peselgate_register_imported_events_total", "Events recorded by imports");
     describe_counter!(
         "peselgate_register_scheduled_reservations_total",

@@ -21,8 +21,10 @@ pub(super) use writer::Writer;
 pub use writer::WriterThread;
 
 use super::event::StoredEvent;
+use super::feed::{Delivery, Feed, FeedSequence};
 use super::law::{Command, Refusal, Renumbering};
 use super::store::Idempotency;
+use super::words::Channel;
 use crate::clock::{Clock, Moment};
 use crate::limits::{
     IMPORT_CHUNK_LINES, IMPORT_CHUNKS_PENDING_MAX, IMPORT_GROWTH_PERCENT_MAX, IMPORT_SHRINK_PERCENT_MAX,
@@ -36,6 +38,8 @@ pub struct Submission {
     pub command: Command,
     /// Set when the caller may send it twice and wants it to count once.
     pub idempotency: Option<Idempotency>,
+    /// Set when it is a message of the feed of its channel and registrant.
+    pub delivery: Option<Delivery>,
 }
 
 /// What a submission led to.
@@ -52,7 +56,8 @@ impl Outcome {
         &self.event
     }
 
-    /// Is it the event of an earlier submission with the same idempotency key?
+    /// Is it the event of an earlier submission, with the same idempotency key or
+    /// at the same place of a feed?
     #[must_use]
     pub const fn replayed(&self) -> bool {
         self.replayed
@@ -66,6 +71,20 @@ pub enum CommandError {
     Refused(Refusal),
     /// The idempotency key was used for another request; the caller is at fault.
     IdempotencyConflict,
+    /// Messages before this one of its feed are missing; nothing was done. The
+    /// sender is at fault, or the way between.
+    FeedGap {
+        /// The first that is missing.
+        expected: FeedSequence,
+    },
+    /// Another message of the feed had this place; the sender is at fault.
+    FeedConflict,
+    /// The feed took a message at this place so long ago that its answer is not
+    /// remembered, nor whether it was this message; nothing was done.
+    FeedForgotten {
+        /// The next message that would be taken.
+        expected: FeedSequence,
+    },
     /// Lines of a chunk were refused, and with them the chunk; the caller is at
     /// fault. In the order of the lines.
     ImportRefused(Vec<LineRefusal>),
@@ -97,6 +116,15 @@ impl fmt::Display for CommandError {
         match self {
             Self::Refused(refusal) => fmt::Display::fmt(refusal, f),
             Self::IdempotencyConflict => f.write_str("the idempotency key was used for another request"),
+            Self::FeedGap { expected } => {
+                write!(f, "messages of the feed are missing; the next one is {expected}")
+            }
+            Self::FeedConflict => f.write_str("another message of the feed had this place"),
+            Self::FeedForgotten { expected } => write!(
+                f,
+                "the feed took a message at this place so long ago that its answer is forgotten; the next one \
+                 is {expected}"
+            ),
             Self::ImportRefused(lines) => write!(f, "{} lines of the chunk are refused", lines.len()),
             Self::ChunkTooLarge => write!(f, "a chunk has at most {IMPORT_CHUNK_LINES} lines"),
             Self::MassChange { reserved_before, change } => write!(
@@ -141,8 +169,21 @@ pub struct Commander {
 /// What the writer is told.
 enum Message {
     Submit(Submission, oneshot::Sender<Result<Outcome, CommandError>>),
-    Renumber(Renumbering, oneshot::Sender<Result<Outcome, CommandError>>),
+    Renumber(Renumbering, Option<Delivery>, oneshot::Sender<Result<Outcome, CommandError>>),
+    PassOver(Feed, Delivery, oneshot::Sender<Result<(), CommandError>>),
     Import(Chunk, oneshot::Sender<Result<ImportOutcome, CommandError>>),
+}
+
+impl Message {
+    /// The channel that it came in through; a chunk has one for each line.
+    fn channel(&self) -> Option<Channel> {
+        match self {
+            Self::Submit(submission, _) => Some(submission.command.channel),
+            Self::Renumber(renumbering, ..) => Some(renumbering.channel),
+            Self::PassOver(feed, ..) => Some(feed.channel),
+            Self::Import(..) => None,
+        }
+    }
 }
 
 /// A chunk of an import, and its place among those on their way.
@@ -193,9 +234,25 @@ impl Commander {
     ///
     /// # Errors
     /// See [`CommandError`]; a full queue refuses at once.
-    pub async fn renumber(&self, renumbering: Renumbering) -> Result<Outcome, CommandError> {
+    pub async fn renumber(
+        &self,
+        renumbering: Renumbering,
+        delivery: Option<Delivery>,
+    ) -> Result<Outcome, CommandError> {
         let (reply, answer) = oneshot::channel();
-        self.enqueue(Message::Renumber(renumbering, reply))?;
+        self.enqueue(Message::Renumber(renumbering, delivery, reply))?;
+        answer.await.unwrap_or_else(|_| Err(self.unavailable()))
+    }
+
+    /// Takes a message of a feed that is no command and never will be, so that it
+    /// does not stand in the way of those behind it. `Ok` for the same message
+    /// delivered again, too.
+    ///
+    /// # Errors
+    /// See [`CommandError`]; a full queue refuses at once.
+    pub async fn pass_over(&self, feed: Feed, delivery: Delivery) -> Result<(), CommandError> {
+        let (reply, answer) = oneshot::channel();
+        self.enqueue(Message::PassOver(feed, delivery, reply))?;
         answer.await.unwrap_or_else(|_| Err(self.unavailable()))
     }
 

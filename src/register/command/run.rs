@@ -41,6 +41,8 @@ pub(super) struct Ledger {
     change: AtomicI64,
     /// A chunk was lost: the ones behind it must not pass it by.
     ended: AtomicBool,
+    /// All of its chunks have been sent.
+    complete: AtomicBool,
 }
 
 impl ImportRun {
@@ -66,6 +68,16 @@ impl ImportRun {
         let sent = commander.queue.send(Message::Import(chunk, reply)).await;
         sent.map_err(|_| commander.unavailable())?;
         Ok(ChunkInFlight { commander: commander.clone(), answer })
+    }
+}
+
+impl ImportRun {
+    /// All chunks have been sent. Ends of temporary withdrawals that had passed when
+    /// the import brought them, and that no line of it speaks against, take effect
+    /// now; of an import that breaks off they do so
+    /// [`crate::limits::IMPORT_LATE_ENDS_HELD_SECONDS`] after its last chunk.
+    pub fn finish(self) {
+        self.ledger.complete.store(true, Ordering::Relaxed);
     }
 }
 
@@ -97,6 +109,10 @@ impl Ledger {
 
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Relaxed)
     }
 
     pub(super) fn has_ended(&self) -> bool {

@@ -16,10 +16,12 @@ use super::super::store::{Damage, Head, OpenError, Store, StoreError};
 use super::super::words::Stamp;
 use super::batch::{self, Verdict};
 use super::measure::{Counted, Measures};
+use super::run::Ledger;
 use super::{CommandError, Commander, Health, Message};
 use crate::clock::{Clock, Moment};
 use crate::limits::{
-    IMPORT_CHUNKS_PER_COMMIT_MAX, REGISTER_COMMANDS_PER_COMMIT_MAX, SCHEDULED_PER_COMMIT_MAX,
+    IMPORT_CHUNKS_PER_COMMIT_MAX, IMPORT_LATE_ENDS_HELD_SECONDS, REGISTER_COMMANDS_PER_COMMIT_MAX,
+    SCHEDULED_PER_COMMIT_MAX,
 };
 
 /// The first pause before a failed store is opened again; it doubles.
@@ -59,6 +61,7 @@ pub(in super::super) struct Writer {
     publisher: Publisher,
     /// Follows what is published.
     schedule: Schedule,
+    late: Option<Late>,
     clock: Clock,
     queue: mpsc::Receiver<Message>,
     health: Arc<ArcSwap<Health>>,
@@ -72,6 +75,16 @@ struct Failure {
     retry_at: Instant,
     pause: Duration,
 }
+
+/// The import for which ends that it brought too late wait.
+struct Late {
+    ledger: Arc<Ledger>,
+    /// ... and until when, should it have broken off.
+    until: Instant,
+}
+
+/// How often a complete import is looked for while something waits for one.
+const LATE_TICK: Duration = Duration::from_millis(50);
 
 /// What woke the writer.
 enum Wake {
@@ -102,6 +115,7 @@ impl Writer {
             head,
             publisher,
             schedule,
+            late: None,
             clock,
             queue,
             health: Arc::clone(&commander.health),
@@ -142,7 +156,7 @@ impl Writer {
         // While the store is down the retry comes first, and then the schedule.
         let look_at = match retry_at {
             Some(_) => None,
-            None => self.schedule.wait(self.clock.unix_millis()).map(|wait| Instant::now() + wait),
+            None => self.wait().map(|wait| Instant::now() + wait),
         };
         let has_schedule = look_at.is_some();
         loop {
@@ -203,6 +217,7 @@ impl Writer {
                     let unavailable = CommandError::Unavailable { since };
                     let verdict = match &message {
                         Message::Submit(..) | Message::Renumber(..) => Verdict::Submitted(Err(unavailable)),
+                        Message::PassOver(..) => Verdict::PassedOver(Err(unavailable)),
                         Message::Import(chunk, _) => {
                             chunk.ledger.end();
                             Verdict::Imported(Err(unavailable))
@@ -214,12 +229,29 @@ impl Writer {
         }
     }
 
+    /// How long to wait before the next look at clock and import.
+    fn wait(&self) -> Option<Duration> {
+        let wait = self.schedule.wait(self.clock.unix_millis());
+        match self.late {
+            Some(_) => Some(wait.map_or(LATE_TICK, |wait| wait.min(LATE_TICK))),
+            None => wait,
+        }
+    }
+
+    /// What waits for an import that is complete, or will not be, waits no longer.
+    fn release_late(&mut self) {
+        if self.late.take_if(|late| late.ledger.is_complete() || late.until <= Instant::now()).is_some() {
+            self.schedule.release();
+        }
+    }
+
     fn carry_out(&mut self, messages: &[Message]) -> Result<Vec<Verdict>, StoreError> {
         let now = Stamp::try_from(self.clock.now()).map_err(|_| Damage {
             table: "clock",
             sequence: None,
             what: "the clock shows a moment that no event can have",
         })?;
+        self.release_late();
         // More than one commit takes: the commands wait for the last of them.
         loop {
             let due = self.schedule.due(now, SCHEDULED_PER_COMMIT_MAX);
@@ -245,9 +277,17 @@ impl Writer {
             Err(Damage { table: "file", sequence: None, what: "redb cannot make sense of the file" }.into())
         })?;
         self.schedule.settle(due);
+        let import = messages.iter().rev().find_map(|message| match message {
+            Message::Import(chunk, _) => Some(Arc::clone(&chunk.ledger)),
+            _ => None,
+        });
         if let Some(appended) = appended {
             self.measures.commit(begun.elapsed(), messages.len());
-            self.show(&base, appended.head, appended.changes);
+            self.show(&base, appended.head, appended.changes, import.as_ref().map(|_| now));
+        }
+        if let Some(ledger) = import.filter(|_| self.schedule.has_late()) {
+            let until = Instant::now() + Duration::from_secs(IMPORT_LATE_ENDS_HELD_SECONDS);
+            self.late = Some(Late { ledger, until });
         }
         if let Some(first) = due.first() {
             let late = self.clock.unix_millis() - i64::from(first.at.seconds()) * 1_000;
@@ -256,9 +296,13 @@ impl Writer {
         Ok(verdicts)
     }
 
-    /// Shows readers what is durable; the schedule follows.
-    fn show(&mut self, base: &Snapshot, head: Head, changes: Vec<Changed>) {
-        self.schedule.follow(&changes);
+    /// Shows readers what is durable; the schedule follows. `imported` is the moment
+    /// of a commit with chunks of an import.
+    fn show(&mut self, base: &Snapshot, head: Head, changes: Vec<Changed>, imported: Option<Stamp>) {
+        match imported {
+            Some(now) => self.schedule.follow_import(&changes, now),
+            None => self.schedule.follow(&changes),
+        }
         self.head = head;
         let next = base.apply(changes, SnapshotHead { sequence: head.sequence, as_of: head.as_of });
         self.measures.published(&next);
@@ -267,14 +311,26 @@ impl Writer {
     }
 
     fn reply(&self, message: Message, verdict: Verdict) {
+        if let (
+            Verdict::Submitted(Err(CommandError::FeedGap { .. }))
+            | Verdict::PassedOver(Err(CommandError::FeedGap { .. })),
+            Some(channel),
+        ) = (&verdict, message.channel())
+        {
+            self.measures.feed_gap(channel);
+        }
         // Who asked may be gone; the change stands all the same.
         match (message, verdict) {
-            (Message::Submit(_, reply) | Message::Renumber(_, reply), Verdict::Submitted(result)) => {
+            (Message::Submit(_, reply) | Message::Renumber(_, _, reply), Verdict::Submitted(result)) => {
                 self.measures.count(match &result {
                     Ok(outcome) if outcome.replayed => Counted::Replayed,
                     Ok(_) => Counted::Recorded,
                     Err(error) => Counted::of(error),
                 });
+                drop(reply.send(result));
+            }
+            (Message::PassOver(_, _, reply), Verdict::PassedOver(result)) => {
+                self.measures.count(result.as_ref().map_or_else(Counted::of, |()| Counted::Refused));
                 drop(reply.send(result));
             }
             (Message::Import(_, reply), Verdict::Imported(result)) => {
@@ -304,7 +360,7 @@ impl Writer {
                 self.failure = None;
                 if head.sequence > self.head.sequence {
                     let base = self.publisher.last();
-                    self.show(&base, head, changes);
+                    self.show(&base, head, changes, None);
                 }
                 self.health.store(Arc::new(Health::Ok));
                 self.measures.writable(true);

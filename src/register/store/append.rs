@@ -6,9 +6,11 @@ use redb::{Table, WriteTransaction};
 
 use super::super::entry::State;
 use super::super::event::{Event, StoredEvent};
+use super::super::feed::{Delivery, Feed};
 use super::super::snapshot::{Changed, Snapshot};
 use super::super::words::{Sequence, Stamp};
 use super::error::StoreError;
+use super::feeds::{Delivered, FeedAnswer, Feeds};
 use super::history::Record;
 use super::idempotency::{Idempotency, Memory, Remembered};
 use super::row::RowBuilder;
@@ -25,6 +27,9 @@ pub(in super::super) struct Appending<'txn, 'base> {
     history: Table<'txn, u32, &'static [u8]>,
     renumberings: Table<'txn, (u32, u64), ()>,
     memory: Memory<'txn>,
+    feeds: Feeds<'txn>,
+    /// Has a feed gone on? It may without any event.
+    feeds_moved: bool,
     head: Head,
     row: RowBuilder,
     /// The snapshot as of the last commit: who is absent there has no history
@@ -57,6 +62,8 @@ impl<'txn, 'base> Appending<'txn, 'base> {
             history: txn.open_table(HISTORY_TABLE)?,
             renumberings: txn.open_table(RENUMBERINGS_TABLE)?,
             memory: Memory::open(txn)?,
+            feeds: Feeds::open(txn)?,
+            feeds_moved: false,
             head,
             row: RowBuilder::after(head.sequence, head.hash),
             base,
@@ -153,11 +160,37 @@ impl<'txn, 'base> Appending<'txn, 'base> {
         self.memory.remember(request, sequence, now)
     }
 
+    /// What is known about a message of a feed.
+    pub(in super::super) fn deliver(
+        &self,
+        feed: &Feed,
+        delivery: &Delivery,
+    ) -> Result<Delivered, StoreError> {
+        self.feeds.deliver(feed, delivery)
+    }
+
+    /// Takes the next message of a feed.
+    pub(in super::super) fn take(
+        &mut self,
+        feed: &Feed,
+        delivery: &Delivery,
+        answer: FeedAnswer,
+        now: Stamp,
+    ) -> Result<(), StoreError> {
+        self.feeds_moved = true;
+        self.feeds.take(feed, delivery, answer, now)
+    }
+
     /// An event of an earlier commit.
     pub(in super::super) fn event(&self, sequence: Sequence) -> Result<StoredEvent, StoreError> {
         let row = row_with(&self.batches, sequence)?;
         let found = row.into_iter().find(|event| event.sequence == sequence);
         Ok(found.ok_or_else(|| damage(BATCHES, Some(sequence), "a remembered event is not there"))?)
+    }
+
+    /// Lets [`Self::events_of`] find what was appended before as well.
+    pub(in super::super) fn settle(&mut self) -> Result<(), StoreError> {
+        self.close_row()
     }
 
     /// Events of earlier commits, by rising sequences: each row is read once.
@@ -176,9 +209,9 @@ impl<'txn, 'base> Appending<'txn, 'base> {
         Ok(events)
     }
 
-    /// Has anything been appended?
+    /// Is there nothing to commit?
     pub(in super::super) fn is_empty(&self) -> bool {
-        self.row.sequence() == self.head.sequence
+        self.row.sequence() == self.head.sequence && !self.feeds_moved
     }
 
     /// Writes what is left to write; the commit is the caller's.

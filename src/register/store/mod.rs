@@ -7,6 +7,7 @@
 //! | `renumberings` | ordinal and sequence | nothing: both numbers of a renumbering point to it |
 //! | `settings` | name | format, creation, head |
 //! | `idempotency`, `idempotency-expiry` | hash of a request's key | what it led to, for 24 hours |
+//! | `feeds`, `feed-answers` | channel and registrant | how far each feed is ([`feeds`]) |
 //!
 //! `batches` is the truth, `history` the same by number. Rows of both are only
 //! ever added or grow; nothing is deleted (art. 23c(3)).
@@ -15,6 +16,7 @@ mod append;
 mod bulk;
 mod codec;
 mod error;
+mod feeds;
 mod history;
 mod idempotency;
 mod load;
@@ -28,6 +30,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefi
 pub(super) use append::{Appended, Appending};
 pub(super) use bulk::Bulk;
 pub use error::{Damage, OpenError, StoreError};
+pub(super) use feeds::{Delivered, FeedAnswer};
 pub(super) use history::Record;
 pub use idempotency::Idempotency;
 pub(super) use idempotency::Remembered;
@@ -37,6 +40,7 @@ pub(super) use load::{Loaded, Opener, Store, file_opener};
 use row::Row;
 
 use super::event::{ChainHash, StoredEvent};
+use super::feed::FeedStanding;
 use super::words::Sequence;
 use crate::clock::Moment;
 use crate::pesel::Ordinal;
@@ -145,6 +149,11 @@ impl StoreHandle {
             }
             Ok(events)
         })
+    }
+
+    /// Where every feed stands.
+    pub(super) fn feeds(&self) -> Result<Vec<FeedStanding>, StoreError> {
+        self.read(feeds::standings)
     }
 
     /// The history of a number; empty when there is none.

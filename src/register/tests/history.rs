@@ -97,7 +97,7 @@ fn an_entry_has_its_events_in_full() {
     command.applicant = Some(Applicant::Proxy);
     command.obstacle = Some(Obstacle::Disability);
     command.document_seen = Some(DocumentSeen::Passport);
-    opened.submit(Submission { command, idempotency: None }).expect("allowed");
+    opened.submit(filed(command)).expect("allowed");
     opened.submit(reserve(person(2))).expect("allowed");
     opened.submit(withdraw(person(1))).expect("allowed");
     let entry = opened.reader.entry(person(1)).expect("readable");

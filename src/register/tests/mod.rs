@@ -3,6 +3,7 @@
 mod crash;
 mod disk;
 mod failures;
+mod feeds;
 mod history;
 mod imports;
 mod model;
@@ -11,6 +12,7 @@ mod renumbering;
 mod scale;
 mod schedule;
 mod tampering;
+mod temporary_imports;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -50,22 +52,26 @@ fn command(ordinal: Ordinal, change: Change, channel: Channel) -> Command {
     }
 }
 
+fn filed(command: Command) -> Submission {
+    Submission { command, idempotency: None, delivery: None }
+}
+
 fn reserve(ordinal: Ordinal) -> Submission {
-    Submission { command: command(ordinal, Change::Reservation, Channel::EService), idempotency: None }
+    filed(command(ordinal, Change::Reservation, Channel::EService))
 }
 
 fn withdraw(ordinal: Ordinal) -> Submission {
     let change = Change::Withdrawal { reserve_again_at: None };
-    Submission { command: command(ordinal, change, Channel::EService), idempotency: None }
+    filed(command(ordinal, change, Channel::EService))
 }
 
 fn withdraw_until(ordinal: Ordinal, seconds: i64) -> Submission {
     let change = Change::Withdrawal { reserve_again_at: Stamp::try_from(moment(seconds)).ok() };
-    Submission { command: command(ordinal, change, Channel::EService), idempotency: None }
+    filed(command(ordinal, change, Channel::EService))
 }
 
 fn ex_officio(ordinal: Ordinal) -> Submission {
-    Submission { command: command(ordinal, Change::Reservation, Channel::PeselRegister), idempotency: None }
+    filed(command(ordinal, Change::Reservation, Channel::PeselRegister))
 }
 
 /// Waits for what another thread is about to make true.
@@ -78,12 +84,22 @@ fn until(mut is_so: impl FnMut() -> bool) {
 }
 
 fn line(ordinal: Ordinal, kind: EventKind, seconds: i64, channel: Channel) -> ImportLine {
-    ImportLine { ordinal, kind, moment: moment(seconds), channel, registrant: registrant() }
+    ImportLine {
+        ordinal,
+        kind,
+        moment: moment(seconds),
+        channel,
+        registrant: registrant(),
+        reserve_again_at: None,
+    }
 }
 
 /// A chunk as an import of its own that may change as much as it likes.
 async fn import(commander: &Commander, lines: Vec<ImportLine>) -> Result<ImportOutcome, CommandError> {
-    commander.import_run(true).send(lines).await?.outcome().await
+    let run = commander.import_run(true);
+    let chunk = run.send(lines).await?;
+    run.finish();
+    chunk.outcome().await
 }
 
 fn runtime() -> tokio::runtime::Runtime {

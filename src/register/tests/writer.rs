@@ -123,7 +123,7 @@ fn ex_officio_on_a_reserved_number_is_recorded_and_changes_nothing() {
     opened.submit(reserve(person(1))).expect("allowed");
     opened.hand.set(moment(60));
     let command = command(person(1), Change::Reservation, Channel::PeselRegister);
-    opened.submit(Submission { command, idempotency: None }).expect("allowed");
+    opened.submit(filed(command)).expect("allowed");
     assert_eq!(opened.reader.snapshot().state(person(1)), State::Reserved { reserved_at: moment(0) });
     let entry = opened.reader.entry(person(1)).expect("readable");
     assert_eq!(entry.events().len(), 2);

@@ -1,0 +1,224 @@
+//! Imported temporary withdrawals: judged as the law does, ended once, at their own
+//! second, however the history is cut into chunks.
+
+use std::collections::BTreeMap;
+
+use EventKind::{Reservation, Withdrawal};
+
+use super::disk::Disk;
+use super::*;
+
+const DAY: i64 = 86_400;
+
+fn opened() -> (Disk, Opened) {
+    let disk = Disk::default();
+    let opened = Opened::with_clock(disk.opener(), 10 * DAY).expect("it opens");
+    (disk, opened)
+}
+
+fn until_line(n: u32, seconds: i64, end: i64) -> ImportLine {
+    let reserve_again_at = Some(moment(end));
+    ImportLine { reserve_again_at, ..line(person(n), Withdrawal, seconds, Channel::EService) }
+}
+
+fn reserved(n: u32, seconds: i64) -> ImportLine {
+    line(person(n), Reservation, seconds, Channel::Gmina)
+}
+
+/// Kind, second, and by the clock?
+fn history(opened: &Opened, n: u32) -> Vec<(EventKind, i64, bool)> {
+    let entry = opened.reader.entry(person(n)).expect("readable");
+    let told = entry.events().iter().map(StoredEvent::event);
+    told.map(|event| {
+        let seconds = event.moment().unix_seconds() - START;
+        (event.kind(), seconds, event.scheduled_by().is_some())
+    })
+    .collect()
+}
+
+#[test]
+fn an_end_is_judged_as_the_law_does() {
+    let (_disk, opened) = opened();
+    opened.import(vec![reserved(1, 0), until_line(1, 60, 20 * DAY)]).expect("imported");
+    let refused = |line: ImportLine| match opened.import(vec![reserved(2, 0), line]) {
+        Err(CommandError::ImportRefused(lines)) => lines[0].reason,
+        other => panic!("{other:?}"),
+    };
+    let at_gmina = ImportLine { channel: Channel::Gmina, ..until_line(2, 60, DAY) };
+    assert_eq!(refused(at_gmina), LineReason::TemporaryWithdrawalByEServiceOnly);
+    assert_eq!(refused(until_line(2, 60, 60 + 1_799)), LineReason::ReReservationTooSoon);
+    assert_eq!(refused(until_line(2, 60, 0)), LineReason::ReReservationTooSoon);
+    assert_eq!(refused(until_line(2, 60, 1 << 32)), LineReason::MomentOutOfRange);
+    let of_reservation = ImportLine { reserve_again_at: Some(moment(DAY)), ..reserved(3, 0) };
+    assert_eq!(refused(of_reservation), LineReason::EndOfNoWithdrawal);
+    // Known with another end, or with none: nobody guesses which one holds.
+    assert_eq!(refused(until_line(1, 60, 21 * DAY)), LineReason::EndDiffers);
+    let lasting = line(person(1), Withdrawal, 60, Channel::EService);
+    assert_eq!(refused(lasting), LineReason::EndDiffers);
+    assert_eq!(opened.all_events().len(), 2, "nothing of it was recorded");
+    opened.import(vec![reserved(2, 0), until_line(2, 60, 60 + 1_800)]).expect("half an hour is enough");
+}
+
+#[test]
+fn an_end_that_is_to_come_comes() {
+    let (disk, opened) = opened();
+    let feed =
+        vec![reserved(1, 0), until_line(1, DAY, 11 * DAY), reserved(2, 0), until_line(2, DAY, 12 * DAY)];
+    opened.import(feed.clone()).expect("imported");
+    // Made a lasting one, by a line.
+    opened.import(vec![line(person(2), Withdrawal, 2 * DAY, Channel::Gmina)]).expect("imported");
+    let entry = opened.reader.entry(person(1)).expect("readable");
+    assert_eq!(entry.re_reservation_at(), Some(moment(11 * DAY)));
+    opened.stop();
+    let opened = Opened::with_clock(disk.opener(), 11 * DAY - 1).expect("it opens");
+    assert!(!opened.reader.snapshot().state(person(1)).is_reserved());
+    opened.hand.set(moment(13 * DAY));
+    until(|| opened.reader.snapshot().state(person(1)).is_reserved());
+    let again = opened.import(feed).expect("known");
+    assert_eq!((again.recorded, again.already_there), (0, 4));
+    assert_eq!(
+        history(&opened, 1),
+        [(Reservation, 0, false), (Withdrawal, DAY, false), (Reservation, 11 * DAY, true)]
+    );
+    assert!(!opened.reader.snapshot().state(person(2)).is_reserved());
+}
+
+#[test]
+fn an_end_that_has_passed_is_recorded_once_with_its_own_moment() {
+    let (disk, opened) = opened();
+    let feed = vec![reserved(1, 0), until_line(1, DAY, 2 * DAY)];
+    opened.import(feed.clone()).expect("imported");
+    until(|| opened.reader.snapshot().reserved_count() == 1);
+    let expected = [(Reservation, 0, false), (Withdrawal, DAY, false), (Reservation, 2 * DAY, true)];
+    assert_eq!(history(&opened, 1), expected);
+    let state = opened.reader.snapshot().state(person(1));
+    assert_eq!(state, State::Reserved { reserved_at: moment(2 * DAY) });
+    // Again, with the end as another register told it, and after a restart.
+    let told = line(person(1), Reservation, 2 * DAY, Channel::EService);
+    for opened in [opened, Opened::with_clock(disk.opener(), 10 * DAY).expect("it opens")] {
+        let again = opened.import([&feed[..], std::slice::from_ref(&told)].concat()).expect("known");
+        assert_eq!((again.recorded, again.already_there), (0, 3));
+        assert_eq!(history(&opened, 1), expected);
+        opened.reader.verify_chain().expect("whole");
+        opened.stop();
+    }
+}
+
+#[test]
+fn what_a_later_chunk_tells_counts_before_the_clock_does() {
+    let (_disk, opened) = opened();
+    let run = opened.commander.import_run(true);
+    let send = |lines| opened.runtime.block_on(async { run.send(lines).await?.outcome().await });
+    send((1..=4).flat_map(|n| [reserved(n, 0), until_line(n, DAY, 3 * DAY)]).collect()).expect("imported");
+    // Other people's changes go on meanwhile; nothing that waits for the import does.
+    opened.submit(reserve(person(9))).expect("allowed");
+    assert_eq!(opened.reader.snapshot().reserved_count(), 1);
+    send(vec![
+        // Brought forward; made a lasting one; withdrawn after its end.
+        reserved(1, 2 * DAY),
+        line(person(2), Withdrawal, 2 * DAY, Channel::Gmina),
+        line(person(3), Withdrawal, 4 * DAY, Channel::Gmina),
+    ])
+    .expect("imported");
+    opened.submit(reserve(person(10))).expect("allowed");
+    assert_eq!(history(&opened, 4).len(), 2, "it waits still");
+    run.finish();
+    until(|| history(&opened, 4).len() == 3);
+    assert_eq!(history(&opened, 1)[2..], [(Reservation, 2 * DAY, false)]);
+    assert_eq!(history(&opened, 2)[2..], [(Withdrawal, 2 * DAY, false)]);
+    assert_eq!(history(&opened, 3)[2..], [(Reservation, 3 * DAY, true), (Withdrawal, 4 * DAY, false)]);
+    assert_eq!(history(&opened, 4)[2..], [(Reservation, 3 * DAY, true)]);
+    assert_eq!(opened.states(), states_of(&opened.all_events()));
+    opened.reader.verify_chain().expect("whole");
+    let refused = opened.import(vec![reserved(4, 2 * DAY)]);
+    let refusals = vec![LineRefusal { index: 0, reason: LineReason::OutOfOrder }];
+    assert_eq!(refused, Err(CommandError::ImportRefused(refusals)), "what is in force is not rewritten");
+}
+
+/// A history made by commands and the clock.
+fn made(rng: &mut Rng) -> Vec<StoredEvent> {
+    let disk = Disk::default();
+    let opened = Opened::with(disk.opener()).expect("it opens");
+    let mut now = 0;
+    for _ in 0..150 {
+        now += i64::from(rng.below(5_000));
+        opened.hand.set(moment(now));
+        // Nobody twice in a second: a temporary withdrawal made a lasting one in its
+        // own second is refused by an import, for it cannot tell which one holds.
+        let first = rng.below(25);
+        let submissions = (0..8).map(|n| {
+            let number = person((first + n) % 25);
+            match rng.below(8) {
+                0..=2 => reserve(number),
+                3 => ex_officio(number),
+                4 => withdraw(number),
+                _ => withdraw_until(number, now + 1_800 + i64::from(rng.below(9_000))),
+            }
+        });
+        for outcome in opened.submit_all(submissions.collect()) {
+            assert!(matches!(outcome, Ok(_) | Err(CommandError::Refused(_))));
+        }
+    }
+    opened.all_events()
+}
+
+fn by_number<'a>(
+    events: impl IntoIterator<Item = &'a StoredEvent>,
+) -> BTreeMap<Ordinal, Vec<(Moment, EventKind, Option<Moment>)>> {
+    let mut numbers: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for event in events.into_iter().map(StoredEvent::event) {
+        let told = (event.moment(), event.kind(), event.reserve_again_at());
+        numbers.entry(event.ordinal()).or_default().push(told);
+    }
+    numbers
+}
+
+/// One register's history into another one, in chunks of any size, with the ends
+/// that the clock recorded and without them: both say the same of every number.
+#[test]
+fn a_history_is_the_same_after_an_import_however_it_is_cut() {
+    let mut rng = Rng(0x7E4D_0A17_0FF1_CE01);
+    for round in 0..12 {
+        let events = made(&mut rng);
+        let with_ends = round % 2 == 0;
+        let told = events.iter().map(StoredEvent::event);
+        let lines: Vec<_> = told
+            .filter(|event| with_ends || event.scheduled_by().is_none())
+            .map(|event| ImportLine {
+                ordinal: event.ordinal(),
+                kind: event.kind(),
+                moment: event.moment(),
+                channel: event.channel(),
+                registrant: event.registrant().clone(),
+                reserve_again_at: event.reserve_again_at(),
+            })
+            .collect();
+        let disk = Disk::default();
+        let last = events.iter().map(|event| event.event().moment()).max().expect("events");
+        let now = last.unix_seconds() - START;
+        let opened = Opened::with_clock(disk.opener(), now).expect("it opens");
+        let run = opened.commander.import_run(true);
+        opened.runtime.block_on(async {
+            let (mut rest, mut in_flight) = (&lines[..], Vec::new());
+            while !rest.is_empty() {
+                let (chunk, behind) = rest.split_at(rest.len().min(1 + rng.below(60) as usize));
+                in_flight.push(run.send(chunk.to_vec()).await.expect("sent"));
+                rest = behind;
+            }
+            for chunk in in_flight {
+                chunk.outcome().await.unwrap_or_else(|error| panic!("round {round}: {error:?}"));
+            }
+        });
+        run.finish();
+        let expected = by_number(&events);
+        until(|| by_number(&opened.all_events()) == expected);
+        assert_eq!(opened.states(), states_of(&events), "round {round}");
+        let recorded = opened.all_events().len();
+        let again = opened.import(lines.clone()).expect("known");
+        assert_eq!((again.recorded, again.already_there), (0, lines.len() as u64), "round {round}");
+        opened.reader.verify_chain().expect("whole");
+        opened.stop();
+        let opened = Opened::with_clock(disk.opener(), now).expect("it opens");
+        assert_eq!(opened.all_events().len(), recorded, "round {round}");
+    }
+}

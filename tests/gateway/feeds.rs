@@ -1,0 +1,198 @@
+//! What the register is told by sources: ordered feeds and renumberings.
+
+use serde_json::{Value, json};
+
+use crate::client::Caller;
+use crate::harness::{Demo, events, fictional};
+use crate::rights::{official, source, token};
+
+const RESERVE: &str = "/admin/v1/reservations";
+const WITHDRAW: &str = "/admin/v1/withdrawals";
+const RENUMBER: &str = "/admin/v1/renumberings";
+const FEEDS: &str = "/admin/v1/feeds";
+
+fn number(place: u32) -> String {
+    fictional(70_000_000 + place)
+}
+
+/// What the PESEL register says of a number, at a place of its feed.
+fn message(pesel: &str, sequence: u64) -> Value {
+    json!({"pesel": pesel, "channel": "pesel-register", "registrant": "Kancelaria", "feed_sequence": sequence})
+}
+
+fn renumbering(old: &str, new: &str) -> Value {
+    json!({"old": old, "new": new, "moment": "2024-05-01T10:00:00+02:00"})
+}
+
+fn gap(source: &mut Caller, path: &str, body: &Value) -> u64 {
+    let reply = source.post(path, body);
+    assert_eq!(reply.problem(), (409, "feed-gap".to_owned()), "{}", reply.text());
+    reply.json()["expected"].as_u64().expect("a sequence")
+}
+
+/// A whole feed, told in disorder, twice, and over a killed process.
+#[test]
+fn a_feed_is_taken_in_order_once_and_over_a_kill() {
+    let demo = Demo::new(100);
+    let mut feed = source(&demo, "pesel-register");
+    let bearer = feed.bearer.trim_start_matches("Bearer ").to_owned();
+    assert_eq!(gap(&mut feed, RESERVE, &message(&number(1), 2)), 1, "a feed begins with 1");
+    assert_eq!(feed.get(FEEDS).good(), json!({"feeds": []}));
+    // Reserved, refused by the law, not even a PESEL, a renumbering: each takes its place.
+    let mut told = renumbering(&number(1), &number(2));
+    told["feed_sequence"] = json!(4);
+    let outbox = [
+        (RESERVE, message(&number(1), 1), 201),
+        (WITHDRAW, message(&number(1), 2), 422),
+        (RESERVE, message("44051401358", 3), 422),
+        (RENUMBER, told, 201),
+        (RESERVE, message(&number(3), 5), 201),
+    ];
+    let first: Vec<_> = outbox
+        .iter()
+        .map(|(path, body, status)| {
+            let reply = feed.post(path, body);
+            assert_eq!(reply.status, *status, "{}", reply.text());
+            assert_eq!(
+                gap(&mut feed, RESERVE, &message(&number(9), 9)),
+                body["feed_sequence"].as_u64().expect("one") + 1
+            );
+            reply.json()
+        })
+        .collect();
+    let all = events(&mut demo.admin(), 100);
+    let demo = demo.kill().start(&[]);
+    let mut feed = demo.admin_with(&bearer);
+    for ((path, body, status), first) in outbox.iter().zip(&first) {
+        let reply = feed.post(path, body);
+        assert_eq!(reply.status, if *status == 201 { 200 } else { *status }, "{}", reply.text());
+        for field in ["event_id", "sequence", "code", "reason"] {
+            assert_eq!(reply.json().get(field), first.get(field), "{field}");
+        }
+    }
+    // Another message at a place that is taken; over the three calls together.
+    for (path, body) in [
+        (RESERVE, message(&number(4), 1)),
+        (WITHDRAW, message(&number(1), 1)),
+        (RESERVE, message(&number(4), 3)),
+    ] {
+        assert_eq!(feed.post(path, &body).problem(), (409, "idempotency-mismatch".to_owned()), "{body}");
+    }
+    assert_eq!(events(&mut demo.admin(), 100), all, "nothing happened twice");
+    let standing = feed.get(FEEDS).good();
+    let moment = standing["feeds"][0]["moment"].clone();
+    assert!(moment.is_string());
+    assert_eq!(
+        standing,
+        json!({"feeds": [{"channel": "pesel-register", "registrant": "Kancelaria", "last_sequence": 5, "moment": moment}]})
+    );
+    assert!(demo.instance.metrics().contains("peselgate_feed_gaps_total{channel=\"pesel-register\"} 0"));
+    gap(&mut feed, RESERVE, &message(&number(4), 7));
+    assert!(demo.instance.metrics().contains("peselgate_feed_gaps_total{channel=\"pesel-register\"} 1"));
+}
+
+#[test]
+fn a_feed_is_its_sources_own() {
+    let demo = Demo::shared();
+    let at = |channel: &str, place: u32, sequence: u64| {
+        let mut body = message(&number(place), sequence);
+        body["channel"] = json!(channel);
+        body
+    };
+    let (mut skok, mut post) = (source(&demo, "skok"), source(&demo, "post"));
+    skok.post(RESERVE, &at("skok", 10, 1)).good();
+    // Another feed begins with its own 1; a second token of a feed goes on with it.
+    assert_eq!(gap(&mut post, RESERVE, &at("post", 11, 2)), 1);
+    source(&demo, "skok").post(RESERVE, &at("skok", 12, 2)).good();
+    post.post(RESERVE, &at("post", 11, 1)).good();
+    let listed = |caller: &mut Caller| -> Vec<(Value, Value)> {
+        let feeds = caller.get(FEEDS).good()["feeds"].as_array().expect("feeds").clone();
+        feeds.iter().map(|feed| (feed["channel"].clone(), feed["last_sequence"].clone())).collect()
+    };
+    assert_eq!(listed(&mut skok), [(json!("skok"), json!(2))]);
+    assert_eq!(listed(&mut post), [(json!("post"), json!(1))]);
+    for role in ["auditor", "operator"] {
+        let all = listed(&mut token(&demo, &json!({"role": role, "label": "x"})));
+        assert!(all.contains(&(json!("skok"), json!(2))) && all.contains(&(json!("post"), json!(1))));
+    }
+    // A channel that is not the token's takes no place; nor does what has no feed.
+    assert_eq!(skok.post(RESERVE, &at("post", 13, 3)).problem(), (403, "forbidden".to_owned()));
+    assert_eq!(listed(&mut skok), [(json!("skok"), json!(2))]);
+    let gmina =
+        json!({"pesel": number(14), "channel": "gmina", "registrant": "Gmina Łąck", "feed_sequence": 1});
+    for caller in [&mut official(&demo), &mut demo.admin()] {
+        assert_eq!(caller.post(RESERVE, &gmina).problem(), (403, "forbidden".to_owned()));
+    }
+    for wrong in [json!(0), json!(-1), json!("1"), json!(1.5)] {
+        let mut body = at("skok", 15, 3);
+        body["feed_sequence"] = wrong;
+        assert_eq!(skok.post(RESERVE, &body).problem(), (400, "malformed-request".to_owned()), "{body}");
+    }
+    // A null is no sequence, as if it were not there.
+    let mut body = at("skok", 15, 3);
+    body["feed_sequence"] = Value::Null;
+    skok.post(RESERVE, &body).good();
+    assert_eq!(listed(&mut skok), [(json!("skok"), json!(2))]);
+}
+
+#[test]
+fn a_renumbering_is_told_by_those_who_may_and_shown_on_both_numbers() {
+    let demo = Demo::shared();
+    let (a, b) = (number(20), number(21));
+    demo.admin().post(RESERVE, &json!({"pesel": a, "channel": "gmina", "registrant": "Gmina Łąck"})).good();
+    for channel in ["bank", "skok", "post", "e-service", "id-card-register"] {
+        let refused = source(&demo, channel).post(RENUMBER, &renumbering(&a, &b));
+        assert_eq!(refused.problem(), (403, "forbidden".to_owned()), "{channel}");
+    }
+    let mut register = source(&demo, "pesel-register");
+    let told = register.post(RENUMBER, &renumbering(&a, &b));
+    assert_eq!(told.status, 201, "{}", told.text());
+    let event = told.json();
+    for (field, value) in [
+        ("kind", "renumbering"),
+        ("channel", "pesel-register"),
+        ("registrant", "Kancelaria"),
+        ("moment", "2024-05-01T08:00:00Z"),
+        ("pesel", &a),
+        ("new_pesel", &b),
+    ] {
+        assert_eq!(event[field], value, "{field}");
+    }
+    // Told again, by an office even: the same event.
+    for caller in [&mut register, &mut official(&demo)] {
+        let again = caller.post(RENUMBER, &renumbering(&a, &b));
+        assert_eq!((again.status, again.json()), (200, event.clone()));
+    }
+    let mut by_gmina = renumbering(&number(22), &b);
+    by_gmina["moment"] = json!("2024-06-01T00:00:00Z");
+    let other = official(&demo).post(RENUMBER, &by_gmina).good();
+    assert_eq!((&other["channel"], &other["registrant"]), (&json!("gmina"), &json!("Gmina Łąck")));
+    let mut admin = demo.admin();
+    for (pesel, count, reserved) in [(&a, 2, true), (&b, 2, false)] {
+        let entry = admin.post("/admin/v1/entries/query", &json!({ "pesel": pesel })).good();
+        assert_eq!(
+            (entry["events"].as_array().map(Vec::len), &entry["reserved"]),
+            (Some(count), &json!(reserved))
+        );
+        assert_eq!(demo.caller().verify(pesel).good()["reserved"], reserved, "neither takes anything over");
+    }
+    let with = |field: &str, value: Value| {
+        let mut body = renumbering(&a, &b);
+        body[field] = value;
+        body
+    };
+    for (body, status, code, field) in [
+        (with("old", json!("44051401358")), 422, "invalid-pesel", json!("old")),
+        (with("new", json!("44051401358")), 422, "invalid-pesel", json!("new")),
+        (with("new", json!(a)), 422, "invalid-value", Value::Null),
+        (with("moment", json!("2090-01-01T00:00:00Z")), 422, "future-moment", Value::Null),
+        (with("moment", json!("1969-12-31T23:59:59Z")), 422, "invalid-value", json!("moment")),
+        (with("moment", json!("yesterday")), 400, "malformed-request", Value::Null),
+        (with("x", json!(1)), 400, "malformed-request", Value::Null),
+        (json!({"old": a, "new": b}), 400, "malformed-request", Value::Null),
+    ] {
+        let reply = register.post(RENUMBER, &body);
+        assert_eq!(reply.problem(), (status, code.to_owned()), "{body}");
+        assert_eq!(reply.json()["field"], field, "{body}");
+    }
+}

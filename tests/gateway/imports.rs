@@ -1,0 +1,211 @@
+//! Imports over the wire: for whom a line speaks, how it is refused by name, what
+//! a broken one leaves, and temporary withdrawals of the past.
+
+use serde_json::{Value, json};
+
+use crate::client::{Caller, json_lines};
+use crate::harness::{Demo, events, fictional, wait_for};
+use crate::rights::source;
+
+const IMPORT: &str = "/admin/v1/import";
+
+fn number(place: u32) -> String {
+    fictional(80_000_000 + place)
+}
+
+/// A line of the e-service, with other fields or more of them.
+fn line(place: u32, kind: &str, moment: &str, more: Value) -> String {
+    let mut line = json!({"pesel": number(place), "kind": kind, "moment": moment, "channel": "e-service",
+        "registrant": "Kancelaria"});
+    for (name, value) in more.as_object().expect("an object") {
+        line[name] = value.clone();
+    }
+    format!("{line}\n")
+}
+
+fn import_with(caller: &mut Caller, more: &[(&str, &str)], path: &str, body: &str) -> Vec<Value> {
+    let bearer = caller.bearer.clone();
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/x-ndjson")];
+    let headers = [&headers, more].concat();
+    let reply = caller.connection.request("POST", path, &headers, Some(body.as_bytes())).expect("an answer");
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    json_lines(&reply.body)
+}
+
+fn import(caller: &mut Caller, body: &str) -> Vec<Value> {
+    import_with(caller, &[], IMPORT, body)
+}
+
+const EARLY: &str = "2024-03-01T00:00:00Z";
+
+#[test]
+fn a_refused_line_has_a_name_and_takes_its_chunk_along() {
+    let demo = Demo::new(1_000);
+    let mut admin = demo.admin();
+    let good = |place| line(place, "reservation", EARLY, json!({}));
+    let reserve_again = |at: &str| json!({ "reserve_again_at": at });
+    for (bad, error) in [
+        (line(2, "renumbering", EARLY, json!({"channel": "pesel-register"})), "kind-not-imported"),
+        (line(2, "birth", EARLY, json!({})), "malformed-request"),
+        (line(2, "reservation", EARLY, json!({"x": 1})), "malformed-request"),
+        (line(2, "reservation", "yesterday", json!({})), "malformed-request"),
+        ("[]\n".to_owned(), "malformed-request"),
+        ("null\n".to_owned(), "malformed-request"),
+        (line(2, "reservation", EARLY, json!({"pesel": 44_051_401_359_u64})), "malformed-request"),
+        (line(2, "reservation", EARLY, json!({"registrant": " "})), "invalid-registrant"),
+        (line(2, "reservation", "1969-12-31T23:59:59Z", json!({})), "moment-out-of-range"),
+        (line(2, "reservation", EARLY, reserve_again("2024-03-02T00:00:00Z")), "malformed-request"),
+        (line(1, "withdrawal", EARLY, reserve_again("2024-03-01T00:29:59Z")), "re-reservation-too-soon"),
+        (line(1, "withdrawal", EARLY, reserve_again("2999-01-01T00:00:00Z")), "moment-out-of-range"),
+        (
+            line(
+                1,
+                "withdrawal",
+                EARLY,
+                json!({"channel": "gmina", "reserve_again_at": "2024-04-01T00:00:00Z"}),
+            ),
+            "temporary-withdrawal-by-e-service-only",
+        ),
+    ] {
+        let answers = import(&mut admin, &(good(1) + &bad + &good(3)));
+        let expected = json!([{"chunk": 0, "lines": 3, "accepted": 0, "refused": 1,
+            "errors": [{"line": 1, "error": error}]}]);
+        assert_eq!(json!(answers), expected, "{bad}");
+    }
+    assert_eq!(events(&mut admin, 2_000).len(), 1_000, "nothing was recorded");
+    let long = line(2, "reservation", EARLY, json!({"registrant": "x".repeat(5_000)}));
+    let answers = import(&mut admin, &(good(1) + &long));
+    assert_eq!(answers.last().map(|last| &last["error"]), Some(&json!("content-too-large")), "{answers:?}");
+    for (query, media_type, status) in [
+        ("?allow_mass_change=2", "application/x-ndjson", 400),
+        ("?x=1", "application/x-ndjson", 400),
+        ("", "application/json", 415),
+    ] {
+        let mut other = demo.admin();
+        let bearer = other.bearer.clone();
+        let headers = [("authorization", bearer.as_str()), ("content-type", media_type)];
+        let reply = other.connection.request("POST", &format!("{IMPORT}{query}"), &headers, Some(b""));
+        assert_eq!(reply.expect("an answer").status, status, "{query} {media_type}");
+    }
+}
+
+#[test]
+fn a_line_speaks_for_its_token() {
+    let demo = Demo::new(1_000);
+    let mut feed = source(&demo, "e-service");
+    for other in [json!({"channel": "gmina"}), json!({"registrant": "Inna"})] {
+        let answers = import(&mut feed, &line(1, "reservation", EARLY, other.clone()));
+        assert_eq!(answers[0]["errors"], json!([{"line": 0, "error": "forbidden"}]), "{other}");
+    }
+    let own = line(1, "reservation", EARLY, json!({}));
+    assert_eq!(import(&mut feed, &own)[0]["accepted"], 1);
+    // A key for the request is not needed: the line is its own.
+    let keyed = [("idempotency-key", "k1")];
+    let other = line(2, "reservation", EARLY, json!({}));
+    let told = [&own, &other, &other].map(|body| {
+        let answers = import_with(&mut feed, &keyed, IMPORT, body);
+        (answers[0]["accepted"].clone(), answers[0]["already_there"].clone())
+    });
+    assert_eq!(told, [(json!(0), json!(1)), (json!(1), json!(0)), (json!(0), json!(1))]);
+    assert_eq!(events(&mut demo.admin(), 2_000).len(), 1_002);
+}
+
+/// A wrong file must not pass for the truth, in either direction; what was broken
+/// off is sent again from its beginning.
+#[test]
+fn a_mass_change_is_refused_and_a_broken_import_goes_on() {
+    let demo = Demo::new(1_000);
+    let mut admin = demo.admin();
+    let reservations: String = (0..200).map(|n| line(n, "reservation", EARLY, json!({}))).collect();
+    let more = line(200, "reservation", EARLY, json!({}));
+    let refused = import(&mut admin, &(reservations.clone() + &more));
+    assert_eq!(refused[0]["error"], "mass-change");
+    assert!(refused[0]["detail"].as_str().is_some_and(|detail| detail.contains("+201")), "{refused:?}");
+    assert_eq!(import(&mut admin, &reservations)[0]["accepted"], 200);
+    let withdrawals: String =
+        (0..13).map(|n| line(n, "withdrawal", "2024-04-01T00:00:00Z", json!({}))).collect();
+    assert_eq!(import(&mut admin, &withdrawals)[0]["error"], "mass-change");
+    assert_eq!(events(&mut admin, 2_000).len(), 1_200, "nothing of it was recorded");
+    let allowed = import_with(&mut admin, &[], "/admin/v1/import?allow_mass_change=true", &withdrawals);
+    assert_eq!(allowed[0]["accepted"], 13);
+
+    // Ten thousand lines are a chunk of their own; the request ends in the next one.
+    let many: String = (1_000..11_010).map(|n| line(n, "reservation", EARLY, json!({}))).collect();
+    let mut broken = demo.admin();
+    let head = format!(
+        "POST {IMPORT}?allow_mass_change=true HTTP/1.1\r\nhost: g\r\nauthorization: {}\r\n\
+         content-type: application/x-ndjson\r\ncontent-length: {}\r\n\r\n",
+        broken.bearer,
+        many.len() + 1
+    );
+    broken.connection.write(head.as_bytes()).expect("written");
+    broken.connection.write(many.as_bytes()).expect("written");
+    wait_for("the first chunk", || {
+        let reserved = demo.caller().get("/v1/status").good()["register"]["reserved"].as_u64();
+        reserved.filter(|reserved| *reserved > 10_000).map(drop)
+    });
+    drop(broken);
+    let again = import_with(&mut admin, &[], "/admin/v1/import?allow_mass_change=true", &many);
+    let told = |name: &str| -> u64 { again.iter().filter_map(|answer| answer[name].as_u64()).sum() };
+    assert_eq!((told("accepted"), told("already_there")), (10, 10_000));
+}
+
+/// Of the past and with an end: carried out once, unless a line says otherwise.
+#[test]
+fn temporary_withdrawals_of_the_past_end_once() {
+    let demo = Demo::new(1_000);
+    let mut admin = demo.admin();
+    let withdrawn = |place, end: &str| {
+        line(place, "withdrawal", "2024-04-01T00:00:00Z", json!({ "reserve_again_at": end }))
+    };
+    let history = [
+        line(1, "reservation", EARLY, json!({})),
+        line(2, "reservation", EARLY, json!({})),
+        line(3, "reservation", EARLY, json!({})),
+        line(4, "reservation", EARLY, json!({})),
+        withdrawn(1, "2024-05-01T00:00:00Z"),
+        withdrawn(2, "2024-05-01T00:00:00Z"),
+        withdrawn(3, "2024-05-01T00:00:00Z"),
+        withdrawn(4, "2099-05-01T00:00:00Z"),
+        line(2, "reservation", "2024-04-15T00:00:00Z", json!({"channel": "id-card-register"})),
+        line(3, "withdrawal", "2024-06-01T00:00:00Z", json!({"channel": "gmina"})),
+    ];
+    let body = history.concat();
+    assert_eq!(import(&mut admin, &body)[0]["accepted"], 10);
+    let mut entry = |place| admin.post("/admin/v1/entries/query", &json!({"pesel": number(place)})).good();
+    wait_for("the end", || (entry(1)["reserved"] == true).then_some(()));
+    for (place, reserved_at, withdrawn_at, again_at, count) in [
+        (1, json!("2024-05-01T00:00:00Z"), Value::Null, Value::Null, 3),
+        (2, json!("2024-04-15T00:00:00Z"), Value::Null, Value::Null, 3),
+        (3, json!("2024-05-01T00:00:00Z"), json!("2024-06-01T00:00:00Z"), Value::Null, 4),
+        (4, json!(EARLY), json!("2024-04-01T00:00:00Z"), json!("2099-05-01T00:00:00Z"), 2),
+    ] {
+        let entry = entry(place);
+        assert_eq!(
+            [&entry["reserved_at"], &entry["withdrawn_at"], &entry["reserve_again_at"]],
+            [&reserved_at, &withdrawn_at, &again_at],
+            "{place}"
+        );
+        assert_eq!(entry["events"].as_array().map(Vec::len), Some(count), "{place}");
+    }
+    assert_eq!(entry(1)["events"][2]["scheduled"], true);
+    // What an institution is told of the time between.
+    for (place, at, reserved) in [
+        (1, "2024-04-30T23:59:59Z", false),
+        (1, "2024-05-01T00:00:00Z", true),
+        (3, "2024-05-15T00:00:00Z", true),
+        (2, "2024-04-15T00:00:00Z", true),
+    ] {
+        let answer = demo.caller().post("/v1/verify", &json!({"pesel": number(place), "at": at})).good();
+        assert_eq!(answer["reserved"], reserved, "{place} {at}");
+    }
+    let mut admin = demo.admin();
+    let all = events(&mut admin, 2_000);
+    let again = import(&mut admin, &body);
+    assert_eq!((&again[0]["accepted"], &again[0]["already_there"]), (&json!(0), &json!(10)));
+    let other = import(&mut admin, &line(1, "withdrawal", "2024-04-01T00:00:00Z", json!({})));
+    assert_eq!(other[0]["errors"], json!([{"line": 0, "error": "reserve-again-at-differs"}]));
+    let home = demo.stop();
+    let demo = home.start(&[]);
+    assert_eq!(events(&mut demo.admin(), 2_000), all);
+}
