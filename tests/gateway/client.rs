@@ -198,7 +198,11 @@ impl Connection {
 
     /// Whether the other end has closed; waits for it.
     pub(crate) fn is_closed(&mut self) -> bool {
-        matches!(self.0.fill_buf(), Ok([])) || self.0.fill_buf().is_err()
+        // Asked once: a reset is told once.
+        match self.0.fill_buf() {
+            Ok(bytes) => bytes.is_empty(),
+            Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
+        }
     }
 
     fn line(&mut self) -> io::Result<String> {
