@@ -1,7 +1,6 @@
 //! The parts at work: from bound sockets to a clean end.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use tokio::task::JoinSet;
 use super::blueprint::{Blueprint, TlsFiles};
 use super::notify::{Notifier, Word};
 use super::signals::{Signals, Wish};
-use super::sockets::{self, Bound};
+use super::sockets::{Addresses, Bound, Passed, Sockets};
 use crate::access::{AccessThread, AccessWriter, DirectoryReader};
 use crate::audit::{AuditUnavailable, Trail, TrailThread};
 use crate::clock::Clock;
@@ -51,6 +50,8 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// What the composition root passes to [`run`] besides the blueprint.
 pub struct Surroundings<'a> {
+    /// The sockets that the service manager passed.
+    pub(super) passed: Passed,
     /// The installed metrics.
     pub metrics: Metrics,
     /// The wall clock.
@@ -70,9 +71,9 @@ pub async fn run(
     data: DataDir,
     surroundings: Surroundings<'_>,
 ) -> Result<(), InstanceError> {
-    let Surroundings { metrics, clock, ready, reload } = surroundings;
-    let sockets = Sockets::bind(&blueprint)?;
-    let addresses = sockets.addresses()?;
+    let Surroundings { passed, metrics, clock, ready, reload } = surroundings;
+    let sockets = Sockets::bind(&blueprint, passed).map_err(|error| InstanceError(error.to_string()))?;
+    let addresses = sockets.addresses().map_err(|error| InstanceError::new("sockets", error))?;
     let tls = Certificates::load(&blueprint)?;
     let mut signals = Signals::new().map_err(|error| InstanceError::new("signals", error))?;
     let (phase_sender, phase) = watch::channel(Phase::Running);
@@ -180,45 +181,6 @@ async fn end(
             tracing::info!("ended");
             Ok(())
         }
-    }
-}
-
-/// Where the planes listen.
-#[derive(Debug, Clone)]
-pub struct Addresses {
-    /// The verification plane.
-    pub verification: Vec<SocketAddr>,
-    /// The admin plane.
-    pub admin: Vec<SocketAddr>,
-    /// The operations plane.
-    pub ops: Vec<SocketAddr>,
-}
-
-/// The sockets of all planes, bound.
-struct Sockets {
-    verification: Vec<Bound>,
-    admin: Vec<Bound>,
-    ops: Vec<Bound>,
-}
-
-impl Sockets {
-    fn bind(blueprint: &Blueprint) -> Result<Self, InstanceError> {
-        let bind = |plane, addresses: &[_]| {
-            sockets::bind(plane, addresses).map_err(|error| InstanceError(error.to_string()))
-        };
-        Ok(Self {
-            verification: bind("the verification plane", &blueprint.verification_listen)?,
-            admin: bind("the admin plane", &blueprint.admin_listen)?,
-            ops: bind("the operations plane", &blueprint.ops_listen)?,
-        })
-    }
-
-    fn addresses(&self) -> Result<Addresses, InstanceError> {
-        let of = |sockets: &[Bound]| {
-            let addresses = sockets.iter().map(Bound::address).collect::<std::io::Result<Vec<_>>>();
-            addresses.map_err(|error| InstanceError::new("sockets", error))
-        };
-        Ok(Addresses { verification: of(&self.verification)?, admin: of(&self.admin)?, ops: of(&self.ops)? })
     }
 }
 

@@ -21,7 +21,7 @@ use crate::harness::{Home, err, fictional, out, program, wait_for};
 use crate::http2::{Http2, block_on};
 use crate::serve::{Served, init};
 
-fn config(authority: &Path, alpn: &[&[u8]]) -> Arc<ClientConfig> {
+pub(crate) fn config(authority: &Path, alpn: &[&[u8]]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(authority).expect("a certificate")).expect("an authority");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -36,8 +36,11 @@ fn name() -> ServerName<'static> {
 }
 
 /// A handshake of its own; the certificate that was shown.
-fn open(address: SocketAddr, config: &Arc<ClientConfig>) -> (Connection, Vec<u8>) {
-    let mut stream = TcpStream::connect(address).expect("a connection");
+pub(crate) fn open(address: SocketAddr, config: &Arc<ClientConfig>) -> (Connection, Vec<u8>) {
+    over(TcpStream::connect(address).expect("a connection"), config)
+}
+
+pub(crate) fn over(mut stream: TcpStream, config: &Arc<ClientConfig>) -> (Connection, Vec<u8>) {
     stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time-out");
     let mut tls = ClientConnection::new(Arc::clone(config), name()).expect("a client");
     while tls.is_handshaking() {
@@ -125,7 +128,7 @@ fn tls_1_2_is_refused() {
 }
 
 /// A certificate of its own authority, written where the configuration says.
-fn write_certificate(dir: &Path) -> Vec<u8> {
+pub(crate) fn write_certificate(dir: &Path) -> Vec<u8> {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
     fs::write(dir.join("tls.key"), made.signing_key.serialize_pem()).expect("written");
     fs::write(dir.join("tls.pem"), made.cert.pem()).expect("written");
