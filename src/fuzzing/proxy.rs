@@ -167,3 +167,39 @@ fn written_v2(address: SocketAddr, value: &[u8]) -> Vec<u8> {
     header[at..].copy_from_slice(&sum.to_be_bytes());
     header
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_hold(data in proptest::collection::vec(any::<u8>(), 0..600)) {
+            proxy(&data);
+        }
+
+        #[test]
+        fn what_looks_like_version_2_holds(
+            command in prop_oneof![Just(0x20), Just(0x21), any::<u8>()],
+            family in prop_oneof![Just(0), Just(0x11), Just(0x21), Just(0x31), any::<u8>()],
+            length in 0u16..60,
+            // Few values, so that types, lengths and ends meet.
+            body in proptest::collection::vec(prop_oneof![Just(0u8), Just(3), Just(4), 0u8..12], 0..70),
+        ) {
+            let mut header = SIGNATURE_V2.to_vec();
+            header.extend([command, family]);
+            header.extend(length.to_be_bytes());
+            header.extend(body);
+            proxy(&header);
+        }
+
+        #[test]
+        fn what_looks_like_version_1_holds(
+            line in "(TCP4|TCP6|UNKNOWN|TCP5)?( ?(1\\.2\\.3\\.4|::1|01\\.2\\.3\\.4|0|7|07|65536|x)){0,6} ?(\r\n|\n|\r)x?",
+        ) {
+            proxy(format!("PROXY {line}").as_bytes());
+        }
+    }
+}

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 
 use crate::client::Caller;
-use crate::harness::{Instance, clean, err, fictional, issue, skipped};
+use crate::harness::{Instance, clean, fictional, issue, skipped};
 use crate::serve::init;
 
 /// A configuration whose verification and admin planes wait for systemd.
@@ -91,6 +91,12 @@ fn sockets_that_do_not_fit_are_refused_by_name() {
     let dir = tempfile::tempdir().expect("a directory");
     init(&dir.path().join("data"), "test");
     let systemd = configured(dir.path(), "\"systemd:verification\"", "\"127.0.0.1:0\"");
+    let refused = |command: Command, says: &str| {
+        let shown = format!("{command:?}");
+        let mut instance = Instance::spawn_with_its_own(command, dir.path());
+        assert_eq!(instance.ended().code(), Some(2), "{shown}");
+        assert!(instance.stderr().contains(says), "{shown}: {}", instance.stderr());
+    };
     let one = "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=verification";
     let tcp = || stdio(listener().0);
     let udp = stdio(UdpSocket::bind("127.0.0.1:0").expect("a socket"));
@@ -117,16 +123,12 @@ fn sockets_that_do_not_fit_are_refused_by_name() {
         (one, stdio(no_fd), "not a socket"),
     ];
     for (environment, stdin, says) in cases {
-        let output = serve(&systemd, environment, stdin, tcp()).output().expect("an end");
-        assert_eq!(output.status.code(), Some(2), "{environment}");
-        assert!(err(&output).contains(says), "{environment}: {}", err(&output));
+        refused(serve(&systemd, environment, stdin, tcp()), says);
     }
     drop(server);
     // Wanted by nobody: whoever called it would wait for ever.
     let plain = configured(dir.path(), "\"127.0.0.1:0\"", "\"127.0.0.1:0\"");
-    let output = serve(&plain, one, tcp(), tcp()).output().expect("an end");
-    assert_eq!(output.status.code(), Some(2));
-    assert!(err(&output).contains("no `listen` of the configuration takes"), "{}", err(&output));
+    refused(serve(&plain, one, tcp(), tcp()), "no `listen` of the configuration takes");
     // A check asks for no sockets.
     let check = Command::new(env!("CARGO_BIN_EXE_peselgate"))
         .args(["serve", "--check-config", "--config"])
