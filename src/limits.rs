@@ -34,6 +34,8 @@ pub const REQUEST_ID_CHARS_MAX: usize = 64;
 pub const NAME_BYTES_MAX: usize = 200;
 /// Networks in the allow-list of one key.
 pub const ADDRESSES_PER_KEY_MAX: usize = 256;
+/// Networks of trusted proxies in the configuration.
+pub const PROXY_NETWORKS_MAX: usize = 64;
 
 /// Events of the register that one answer lists.
 pub const EVENTS_PAGE_MAX: usize = 10_000;

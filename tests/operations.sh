@@ -40,6 +40,9 @@ sed "s#/etc/nginx/peselgate#$dir/peselgate#; s#/var/log/nginx#$dir#" config/ngin
 nginx -t -q -c "$dir/nginx.conf" -g "pid $dir/nginx.pid; error_log $dir/error.log;" || { cat "$dir/error.log"; exit 1; }
 
 echo "== systemd"
+# The service's program is not installed here; about the socket nothing is to be said.
+systemd-analyze verify --recursive-errors=no config/peselgate.socket 2>"$dir/verify" || { cat "$dir/verify"; exit 1; }
+if grep -F peselgate.socket "$dir/verify"; then exit 1; fi
 systemd-analyze security --offline=true --threshold=20 --no-pager config/peselgate.service | tail -n 1
 
 echo "== the configuration's example"

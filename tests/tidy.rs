@@ -115,6 +115,17 @@ fn status_codes_live_at_the_edge() {
 }
 
 #[test]
+fn a_proxys_word_is_taken_in_one_place() {
+    absent(
+        "",
+        &["gate/peer.rs", "http/plane/connection.rs"],
+        &["from_proxy_header"],
+        "a peer is what the socket says, but for a trusted proxy's header",
+    );
+    absent("", &[], &["x-forwarded-for", "X-Forwarded-For", "FORWARDED"], "nobody asks a client who it is");
+}
+
+#[test]
 fn no_lock_is_on_the_read_path() {
     absent("http/verify", &[], &["Mutex", "RwLock"], "the read path takes no lock");
     absent("http/plane", &[], &["Mutex", "RwLock"], "the read path takes no lock");

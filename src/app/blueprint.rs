@@ -1,15 +1,14 @@
 //! What an instance is built from, whether a configuration file or the demo
 //! says it.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::access::{BadLimits, KeyLimits};
 use crate::audit::{Durability, TrailConfig};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Place};
 use crate::environment::Environment;
 use crate::gate::FailureLimits;
-use crate::http::plane::PlaneSettings;
+use crate::http::plane::{PlaneSettings, Proxies};
 use crate::limits::TRAIL_PENDING_BYTES_MAX;
 use crate::register::RegisterConfig;
 
@@ -30,17 +29,17 @@ pub struct Blueprint {
     /// Where all state lies.
     pub data_directory: PathBuf,
     /// Where the verification plane listens.
-    pub verification_listen: Vec<SocketAddr>,
+    pub verification_listen: Vec<Place>,
     /// Its settings.
     pub plane: PlaneSettings,
     /// Its TLS, if any.
     pub verification_tls: Option<TlsFiles>,
     /// Where the admin plane listens.
-    pub admin_listen: Vec<SocketAddr>,
+    pub admin_listen: Vec<Place>,
     /// Its TLS, if any.
     pub admin_tls: Option<TlsFiles>,
     /// Where the operations plane listens.
-    pub ops_listen: Vec<SocketAddr>,
+    pub ops_listen: Vec<Place>,
     /// When an answer may leave.
     pub durability: Durability,
     /// Bytes of a trail segment.
@@ -66,12 +65,12 @@ impl Blueprint {
         Ok(Self {
             environment: config.environment,
             data_directory: config.data_directory.clone(),
-            verification_listen: verification.listen.addresses().to_vec(),
+            verification_listen: verification.listen.places().to_vec(),
             plane: plane_settings(verification),
             verification_tls: verification.tls.as_ref().map(TlsFiles::from),
-            admin_listen: config.admin.listen.addresses().to_vec(),
+            admin_listen: config.admin.listen.places().to_vec(),
             admin_tls: config.admin.tls.as_ref().map(TlsFiles::from),
-            ops_listen: config.ops.listen.addresses().to_vec(),
+            ops_listen: config.ops.listen.places().to_vec(),
             durability: match config.audit.durability {
                 config::Durability::Flush => Durability::Flush,
                 config::Durability::Write => Durability::Write,
@@ -125,6 +124,8 @@ fn plane_settings(verification: &config::Verification) -> PlaneSettings {
         connection_age: timeouts.connection_age,
         tls_handshake_timeout: timeouts.tls_handshake,
         tls_handshakes_max: connections.handshakes_max.get(),
+        proxies: Proxies::new(verification.proxies.clone()),
+        proxy_header_timeout: timeouts.proxy_header,
         drain_timeout: timeouts.drain,
     }
 }

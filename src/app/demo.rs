@@ -16,14 +16,15 @@ use super::init::write_secret;
 use super::instance::{InstanceError, Surroundings, run};
 use super::process;
 use super::serve::control_runtime;
-use super::sockets::Addresses;
+use super::sockets::{Addresses, Passed};
 use crate::access::{AllowList, Institution, KeyLimits, Name, NewKey, NewToken};
 use crate::audit::Durability;
 use crate::clock::{Clock, Moment};
+use crate::config::Place;
 use crate::datadir::DataDir;
 use crate::environment::Environment;
 use crate::gate::FailureLimits;
-use crate::http::plane::PlaneSettings;
+use crate::http::plane::{PlaneSettings, Proxies};
 use crate::register::{Channel, Registrant};
 use crate::telemetry::{self, LogFormat};
 
@@ -81,6 +82,7 @@ pub fn demo(options: &DemoOptions) -> Result<(), InstanceError> {
     let blueprint = blueprint(&data, options)?;
     let announcement = Announcement::new(&data, options, made)?;
     let surroundings = Surroundings {
+        passed: Passed::none(),
         metrics,
         clock: Clock::system(),
         ready: Box::new(move |addresses| {
@@ -211,7 +213,7 @@ fn blueprint(data: &DataDir, options: &DemoOptions) -> Result<Blueprint, Instanc
     Ok(Blueprint {
         environment: Environment::Test,
         data_directory: data.path().to_owned(),
-        verification_listen: vec![options.listen],
+        verification_listen: vec![Place::Address(options.listen)],
         plane: PlaneSettings {
             threads: options.threads.unwrap_or(cores),
             connections_max: process::connections_max(10_000),
@@ -223,12 +225,14 @@ fn blueprint(data: &DataDir, options: &DemoOptions) -> Result<Blueprint, Instanc
             connection_age: Duration::from_secs(600),
             tls_handshake_timeout: Duration::from_secs(5),
             tls_handshakes_max: 256,
+            proxies: Proxies::default(),
+            proxy_header_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(10),
         },
         verification_tls: options.tls.then(|| make_certificate(data.path())).transpose()?,
-        admin_listen: vec![options.admin_listen],
+        admin_listen: vec![Place::Address(options.admin_listen)],
         admin_tls: None,
-        ops_listen: vec![options.ops_listen],
+        ops_listen: vec![Place::Address(options.ops_listen)],
         durability: Durability::Flush,
         segment_bytes: 16 * 1024 * 1024,
         start_check_bytes: 256 * 1024 * 1024,

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use super::blueprint::{Blueprint, TlsFiles};
 use super::notify::{Notifier, Word};
 use super::signals::{Signals, Wish};
-use super::sockets::{Addresses, Bound, Sockets};
+use super::sockets::{Addresses, Bound, Passed, Sockets};
 use crate::access::{AccessThread, AccessWriter, DirectoryReader};
 use crate::audit::{AuditUnavailable, Trail, TrailThread};
 use crate::clock::Clock;
@@ -55,6 +55,8 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// What the composition root passes to [`run`] besides the blueprint.
 pub struct Surroundings<'a> {
+    /// The sockets that the service manager passed.
+    pub(super) passed: Passed,
     /// The installed metrics.
     pub metrics: Metrics,
     /// The wall clock.
@@ -74,9 +76,9 @@ pub async fn run(
     data: DataDir,
     surroundings: Surroundings<'_>,
 ) -> Result<(), InstanceError> {
-    let Surroundings { metrics, clock, ready, reload } = surroundings;
-    let sockets = Sockets::bind(&blueprint)?;
-    let addresses = sockets.addresses()?;
+    let Surroundings { passed, metrics, clock, ready, reload } = surroundings;
+    let sockets = Sockets::bind(&blueprint, passed).map_err(InstanceError::plain)?;
+    let addresses = sockets.addresses().map_err(|error| InstanceError::new("sockets", error))?;
     let tls = Certificates::load(&blueprint)?;
     let mut signals = Signals::new().map_err(|error| InstanceError::new("signals", error))?;
     let (phase_sender, phase) = watch::channel(Phase::Running);

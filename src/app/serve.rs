@@ -5,6 +5,7 @@ use std::path::Path;
 use super::blueprint::Blueprint;
 use super::instance::{InstanceError, Surroundings, run};
 use super::process;
+use super::sockets::Passed;
 use crate::clock::Clock;
 use crate::config::{self, Config, Variables};
 use crate::datadir::DataDir;
@@ -36,6 +37,8 @@ pub fn check(path: &Path) -> Result<String, InstanceError> {
 /// # Errors
 /// When it cannot start, or the trail failed.
 pub fn serve(path: &Path) -> Result<(), InstanceError> {
+    // First of all, while there is one thread: it changes the environment.
+    let passed = Passed::from_environment().map_err(|error| InstanceError::new("sockets", error))?;
     process::settle();
     let config = load(path)?;
     let blueprint = judged(&config)?;
@@ -65,6 +68,7 @@ pub fn serve(path: &Path) -> Result<(), InstanceError> {
         }
     };
     let surroundings = Surroundings {
+        passed,
         metrics,
         clock: Clock::system(),
         ready: Box::new(|addresses| tracing::info!(?addresses, "ready")),

@@ -1,16 +1,18 @@
 //! The only judge of values: from the file as written to the file as meant. Each
 //! refusal names the key, the value and what is allowed.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
+
+use ipnet::{IpNet, Ipv6Net};
 
 use super::error::ConfigError;
 use super::raw::{Raw, RawAdmin, RawAudit, RawLimits, RawListen, RawTls, RawVerification};
 use super::resolved::{
     Admin, Audit, AuthFailures, Config, Connections, DefaultLimits, Durability, Listen, Log, LogFormat,
-    LogLevel, Machine, Ops, Register, Timeouts, TlsFiles, Verification, Warning,
+    LogLevel, Machine, Ops, Place, Register, Timeouts, TlsFiles, Verification, Warning,
 };
 use crate::environment::Environment;
 use crate::limits;
@@ -100,6 +102,7 @@ fn verification(
         write_stall: millis("verification.write_stall_timeout_ms", raw.write_stall_timeout_ms)?,
         stream_idle: millis("verification.stream_idle_timeout_ms", raw.stream_idle_timeout_ms)?,
         tls_handshake: millis("verification.tls_handshake_timeout_ms", raw.tls_handshake_timeout_ms)?,
+        proxy_header: millis("verification.proxy_header_timeout_ms", raw.proxy_header_timeout_ms)?,
         connection_age: Duration::from_secs(whole(
             "verification.connection_age_s",
             raw.connection_age_s,
@@ -113,7 +116,42 @@ fn verification(
     if tls.is_none() && !listen.is_loopback() {
         warn(warnings, "verification.listen", "keys and numbers travel in the clear: no [verification.tls]");
     }
-    Ok(Verification { listen, threads, tls, connections, timeouts })
+    let proxies = proxies(&raw.proxy_protocol_from)?;
+    Ok(Verification { listen, threads, tls, connections, timeouts, proxies })
+}
+
+/// Networks whose word about the other end is taken; never everybody's.
+fn proxies(texts: &[String]) -> Result<Vec<IpNet>, ConfigError> {
+    const KEY: &str = "verification.proxy_protocol_from";
+    const ALLOWED: &str = "networks or addresses of proxies, such as 10.1.0.0/16 or 2001:db8::7: no host bits, \
+        not everybody, IPv4 as IPv4";
+    if texts.len() > limits::PROXY_NETWORKS_MAX {
+        let allowed = format!("at most {} networks", limits::PROXY_NETWORKS_MAX);
+        return Err(ConfigError::value(KEY, format!("{} networks", texts.len()), allowed));
+    }
+    let judged = |text: &String| {
+        network(text)
+            .filter(|network| {
+                // A peer in IPv6 clothes is taken for the IPv4 address that it is.
+                let mapped = Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xFFFF, 0, 0), 96);
+                let is_mapped = matches!(network, IpNet::V6(network)
+                    if network.contains(&mapped) || mapped.contains(network));
+                network.prefix_len() > 0 && network.trunc() == *network && !is_mapped
+            })
+            .ok_or_else(|| ConfigError::value(KEY, format!("{text:?}"), ALLOWED))
+    };
+    texts.iter().map(judged).collect()
+}
+
+/// An address, or an address and the length of its network's prefix.
+fn network(text: &str) -> Option<IpNet> {
+    let (address, prefix) =
+        text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+    let address: IpAddr = address.parse().ok()?;
+    let Some(prefix) = prefix else { return Some(address.into()) };
+    // As for allow-lists: no sign and no zero before it.
+    let plain = prefix.bytes().all(|c| c.is_ascii_digit()) && (prefix.len() == 1 || !prefix.starts_with('0'));
+    IpNet::new(address, prefix.parse().ok()?).ok().filter(|_| plain)
 }
 
 /// `min(configured, open files - 512)`, or half of very few open files.
@@ -139,7 +177,7 @@ fn admin(raw: &RawAdmin, warnings: &mut Vec<Warning>) -> Result<Admin, ConfigErr
     let tls = tls("admin.tls", raw.tls.as_ref())?;
     if !listen.is_loopback() && tls.is_none() {
         if !raw.allow_plain_remote {
-            let allowed = "an address off the loopback needs [admin.tls], or admin.allow_plain_remote = true";
+            let allowed = "an address off the loopback, or of systemd's, needs [admin.tls], or admin.allow_plain_remote = true";
             return Err(ConfigError::value("admin.listen", show(&raw.listen), allowed));
         }
         warn(warnings, "admin.allow_plain_remote", "admin tokens travel in the clear");
@@ -212,27 +250,41 @@ fn tls(key: &'static str, raw: Option<&RawTls>) -> Result<Option<TlsFiles>, Conf
 }
 
 fn listen(key: &'static str, raw: &RawListen) -> Result<Listen, ConfigError> {
-    const ALLOWED: &str =
-        "an address and port such as 127.0.0.1:8080 or [::1]:8080 (no name), or a list of them";
-    let mut addresses: Vec<SocketAddr> = Vec::new();
+    // A plane takes the sockets of its own name only: none is ever another's.
+    let passed = format!("systemd:{}", key.trim_end_matches(".listen"));
+    let mut places: Vec<Place> = Vec::new();
     for text in raw.addresses() {
-        let address = text.parse().map_err(|_| ConfigError::value(key, text, ALLOWED))?;
-        if addresses.contains(&address) && address.port() != 0 {
+        let place = match text.parse() {
+            Ok(address) => Place::Address(address),
+            Err(_) if *text == passed => Place::Systemd,
+            Err(_) => {
+                let allowed = format!(
+                    "an address and port such as 127.0.0.1:8080 or [::1]:8080 (no name), `{passed}`, or a list \
+                     of them"
+                );
+                return Err(ConfigError::value(key, text, allowed));
+            }
+        };
+        let any_port = matches!(place, Place::Address(address) if address.port() == 0);
+        if places.contains(&place) && !any_port {
             return Err(ConfigError::value(key, text, "each address once"));
         }
-        addresses.push(address);
+        places.push(place);
     }
-    if addresses.is_empty() || addresses.len() > 64 {
-        return Err(ConfigError::value(key, format!("{} addresses", addresses.len()), "1 to 64 addresses"));
+    if places.is_empty() || places.len() > 64 {
+        return Err(ConfigError::value(key, format!("{} addresses", places.len()), "1 to 64 addresses"));
     }
-    Ok(Listen(addresses))
+    Ok(Listen(places))
 }
 
 /// No two planes on one address: each has its own listener and credentials.
 fn distinct(planes: &[(&'static str, &Listen)]) -> Result<(), ConfigError> {
     for (at, (key, listen)) in planes.iter().enumerate() {
         for (other_key, other) in &planes[..at] {
-            let shared = listen.0.iter().find(|address| address.port() != 0 && other.0.contains(address));
+            let shared = listen.0.iter().find_map(|place| match place {
+                Place::Address(address) if address.port() != 0 && other.0.contains(place) => Some(address),
+                _ => None,
+            });
             if let Some(address) = shared {
                 let allowed = format!("an address of its own; {other_key} has this one");
                 return Err(ConfigError::value(key, address, allowed));

@@ -21,7 +21,7 @@ pub use error::ConfigError;
 pub use overrides::Variables;
 pub use resolved::{
     Admin, Audit, AuthFailures, Config, Connections, DefaultLimits, Durability, Listen, Log, LogFormat,
-    LogLevel, Machine, Ops, Register, Timeouts, TlsFiles, Verification, Warning,
+    LogLevel, Machine, Ops, Place, Register, Timeouts, TlsFiles, Verification, Warning,
 };
 
 use raw::Raw;

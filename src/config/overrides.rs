@@ -54,7 +54,9 @@ impl Variables {
             let unknown = || ConfigError::UnknownVariable { name: name.clone() };
             let wrong = |message: String| ConfigError::Variable { name: name.clone(), message };
             let like = look_up(&template, &path).ok_or_else(unknown)?;
-            let is_list = path.last().is_some_and(|key| key == "listen") && text.contains(',');
+            // An address or a list of them; what is always a list is one here, too.
+            let may_be_list = path.last().is_some_and(|key| key == "listen") && text.contains(',');
+            let is_list = may_be_list || like.is_array();
             let value = if is_list { list(text) } else { typed(like, text).map_err(&wrong)? };
             // Alone first, so that an error can name the variable.
             let mut alone = Table::new();
@@ -82,8 +84,11 @@ fn look_up<'a>(template: &'a Table, path: &[String]) -> Option<&'a Value> {
     table.get(key).filter(|value| !value.is_table())
 }
 
-/// A list of addresses is written with commas.
+/// A list is written with commas; nothing is the empty one.
 fn list(text: &str) -> Value {
+    if text.trim().is_empty() {
+        return Value::Array(Vec::new());
+    }
     Value::Array(text.split(',').map(|part| Value::String(part.trim().to_owned())).collect())
 }
 

@@ -43,6 +43,8 @@ pub(super) struct RawVerification {
     pub(super) drain_timeout_ms: i64,
     pub(super) tls_handshake_timeout_ms: i64,
     pub(super) tls_handshakes_max: i64,
+    pub(super) proxy_protocol_from: Vec<String>,
+    pub(super) proxy_header_timeout_ms: i64,
     pub(super) tls: Option<RawTls>,
 }
 
@@ -165,6 +167,8 @@ impl Default for RawVerification {
             drain_timeout_ms: 10_000,
             tls_handshake_timeout_ms: 5_000,
             tls_handshakes_max: 256,
+            proxy_protocol_from: Vec::new(),
+            proxy_header_timeout_ms: 5_000,
             tls: None,
         }
     }

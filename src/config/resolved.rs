@@ -6,6 +6,8 @@ use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::environment::Environment;
 
 /// What the machine offers; passed in, so that the judge is pure.
@@ -64,21 +66,34 @@ pub struct Warning {
     pub message: String,
 }
 
-/// Where a plane listens: at least one address, none twice.
+/// One place where a plane listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// An address of this machine.
+    Address(SocketAddr),
+    /// The sockets that systemd passes under the plane's own name.
+    Systemd,
+}
+
+/// Where a plane listens: at least one place, none twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listen(pub(super) Vec<SocketAddr>);
+pub struct Listen(pub(super) Vec<Place>);
 
 impl Listen {
-    /// The addresses, at least one.
+    /// The places, at least one.
     #[must_use]
-    pub fn addresses(&self) -> &[SocketAddr] {
+    pub fn places(&self) -> &[Place] {
         &self.0
     }
 
-    /// Whether nobody outside of this machine can reach them.
+    /// Whether nobody outside of this machine can reach them, as far as the file
+    /// says: where systemd listens stands in another one.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
-        self.0.iter().all(|address| address.ip().to_canonical().is_loopback())
+        self.0.iter().all(|place| match place {
+            Place::Address(address) => address.ip().to_canonical().is_loopback(),
+            Place::Systemd => false,
+        })
     }
 }
 
@@ -104,6 +119,8 @@ pub struct Verification {
     pub connections: Connections,
     /// How long for what.
     pub timeouts: Timeouts,
+    /// Networks whose connections must begin with a PROXY header.
+    pub proxies: Vec<IpNet>,
 }
 
 /// How many connections the verification plane takes.
@@ -130,6 +147,8 @@ pub struct Timeouts {
     pub stream_idle: Duration,
     /// For a TLS handshake.
     pub tls_handshake: Duration,
+    /// For a PROXY header.
+    pub proxy_header: Duration,
     /// Age at which a connection is asked to close.
     pub connection_age: Duration,
     /// From SIGTERM to the end of what is being answered.

@@ -105,7 +105,10 @@ fn the_defaults_are_what_the_documents_say() {
     assert_eq!(config.verification.connections.max.get(), 10_000);
     assert_eq!(config.verification.timeouts.body_read, Duration::from_secs(2));
     assert_eq!(config.verification.timeouts.connection_age, Duration::from_secs(600));
-    assert_eq!(config.admin.listen.addresses(), ["127.0.0.1:8081".parse().expect("address")]);
+    let admin = Place::Address("127.0.0.1:8081".parse().expect("address"));
+    assert_eq!(config.admin.listen.places(), [admin]);
+    assert_eq!(config.verification.proxies, []);
+    assert_eq!(config.verification.timeouts.proxy_header, Duration::from_secs(5));
     assert_eq!(config.audit.durability, Durability::Flush);
     assert_eq!(config.audit.segment_bytes, 16 << 20);
     assert_eq!(config.default_limits.per_day.get(), 1_000_000);
@@ -162,8 +165,21 @@ fn every_value_refused_is_named_with_what_is_allowed() {
             "admin.allow_plain_remote" => continue,
             key if key.contains(".tls.") => continue,
             key if key.ends_with("listen") => {
-                &["\"localhost:1\"", "\"127.0.0.1\"", "[]", "[\"[::1]:1\", \"[::1]:1\"]"]
+                &["\"localhost:1\"", "\"127.0.0.1\"", "[]", "[\"[::1]:1\", \"[::1]:1\"]", "\"systemd:\""]
             }
+            "verification.proxy_protocol_from" => &[
+                "[\"10.0.0.0/33\"]",
+                "[\"10.0.0.0/08\"]",
+                "[\"10.0.0.0/+8\"]",
+                "[\"10.0.0.1/8\"]",
+                "[\"10.0.0\"]",
+                "[\"proxy\"]",
+                "[\"10.0.0.0/8\", \"\"]",
+                "[\"0.0.0.0/0\"]",
+                "[\"::/0\"]",
+                "[\"::/1\"]",
+                "[\"::ffff:10.0.0.1\"]",
+            ],
             _ => &["0", "-1", "9223372036854775807"],
         };
         for value in wrong {
@@ -240,14 +256,46 @@ fn variables_override_the_file_and_are_judged_by_the_same_types() {
             ("PESELGATE_VERIFICATION__TLS__KEY_FILE", "k.pem"),
             ("PESELGATE_ADMIN__ALLOW_PLAIN_REMOTE", "true"),
             ("PESELGATE_LIMITS__PER_DAY", "2_000_000"),
+            ("PESELGATE_VERIFICATION__PROXY_PROTOCOL_FROM", "10.1.0.0/16,2001:db8::7"),
         ],
     )
     .expect("allowed");
     assert_eq!(config.audit.durability, Durability::Write);
     assert_eq!(config.verification.threads.get(), 4);
-    assert_eq!(config.verification.listen.addresses().len(), 2);
+    assert_eq!(config.verification.listen.places().len(), 2);
     assert_eq!(config.verification.tls.expect("TLS").certificate, Path::new("a,b.pem"));
     assert_eq!(config.default_limits.per_day.get(), 2_000_000);
+    let proxies: Vec<_> = config.verification.proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(proxies, ["10.1.0.0/16", "2001:db8::7/128"]);
+    let one = [("PESELGATE_VERIFICATION__PROXY_PROTOCOL_FROM", "10.1.0.7")];
+    assert_eq!(judged(MINIMAL, &one).expect("allowed").verification.proxies.len(), 1);
+    let none = [("PESELGATE_VERIFICATION__PROXY_PROTOCOL_FROM", "")];
+    let text = format!("{MINIMAL}[verification]\nproxy_protocol_from = [\"10.1.0.7\"]\n");
+    assert_eq!(judged(&text, &none).expect("allowed").verification.proxies, []);
+}
+
+#[test]
+fn systemds_sockets_are_a_planes_own() {
+    let listen = |table: &str, value: &str| format!("{MINIMAL}[{table}]\nlisten = {value}\n");
+    let tls = "[verification.tls]\ncertificate_file = \"c\"\nkey_file = \"k\"\n";
+    let both = listen("verification", "[\"systemd:verification\", \"127.0.0.1:1\"]") + tls;
+    let config = judged(&both, &[]).expect("allowed");
+    assert_eq!(config.verification.listen.places()[0], Place::Systemd);
+    assert_eq!(config.warnings, []);
+    // Where it listens is not known: taken for public.
+    let clear = judged(&listen("verification", "\"systemd:verification\""), &[]).expect("allowed");
+    assert_eq!(clear.warnings[0].key, "verification.listen");
+    let ops = judged(&listen("ops", "\"systemd:ops\""), &[]).expect("allowed");
+    assert_eq!(ops.warnings[0].key, "ops.listen");
+    assert!(refused(&listen("admin", "\"systemd:admin\""), &[]).contains("admin.allow_plain_remote"));
+    for (table, value) in [
+        ("verification", "\"systemd:admin\""),
+        ("admin", "\"systemd:verification\""),
+        ("ops", "\"systemd:peselgate.socket\""),
+        ("ops", "[\"systemd:ops\", \"systemd:ops\"]"),
+    ] {
+        assert!(refused(&listen(table, value), &[]).starts_with(&format!("{table}.listen = systemd:")));
+    }
 }
 
 #[test]

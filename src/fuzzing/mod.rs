@@ -5,6 +5,7 @@
 //! corpora through the very same functions, so that the two cannot differ.
 
 mod naive;
+mod proxy;
 
 use std::path::Path;
 
@@ -18,6 +19,7 @@ use crate::limits::BATCH_NUMBERS_MAX;
 use crate::pesel::{Ordinal, Pesel};
 use crate::secret::{Plane, Presented};
 use naive::Question;
+pub use proxy::proxy;
 
 /// A number parses as a plain reading of the rules says, and survives its
 /// ordinal; an ordinal survives its number.

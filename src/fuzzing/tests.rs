@@ -15,6 +15,7 @@ const PROPERTIES: &[(&str, Property)] = &[
     ("key", key),
     ("trail", trail),
     ("configuration", configuration),
+    ("proxy", proxy),
 ];
 
 fn fuzz_dir() -> PathBuf {

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// Where a connection comes from, as the socket says; no header is asked.
+/// Where a connection comes from: as the socket says or, where the socket is a
+/// trusted proxy's, its PROXY header. No header of a request is asked.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Peer {
     address: IpAddr,
@@ -15,6 +16,13 @@ impl Peer {
     #[must_use]
     pub fn from_socket(socket: SocketAddr) -> Self {
         Self { address: socket.ip().to_canonical() }
+    }
+
+    /// The peer that a trusted proxy names; the edge's reader of that header alone
+    /// may say so.
+    #[must_use]
+    pub fn from_proxy_header(named: SocketAddr) -> Self {
+        Self::from_socket(named)
     }
 
     /// The address if it is IPv4. Allow-lists hold IPv4 alone, so an IPv6 peer is

@@ -89,6 +89,16 @@ pub(crate) fn longest_digits(bytes: &[u8]) -> usize {
     bytes.split(|byte| !byte.is_ascii_digit()).map(<[u8]>::len).max().unwrap_or(0)
 }
 
+/// A socket from another address of this machine.
+pub(crate) fn connect_from(local: Ipv4Addr, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((local, 0)).into())?;
+    socket.connect(&address.into())?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_read_timeout(Some(SILENCE_MAX))?;
+    Ok(TcpStream::from(socket))
+}
+
 /// One connection, kept alive.
 pub(crate) struct Connection(BufReader<Box<dyn Wire>>);
 
@@ -102,11 +112,7 @@ impl Connection {
 
     /// From another address of this machine.
     pub(crate) fn open_from(local: Ipv4Addr, address: SocketAddr) -> io::Result<Self> {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
-        socket.bind(&SocketAddr::from((local, 0)).into())?;
-        socket.connect(&address.into())?;
-        socket.set_read_timeout(Some(SILENCE_MAX))?;
-        Ok(Self::over(TcpStream::from(socket)))
+        connect_from(local, address).map(Self::over)
     }
 
     pub(crate) fn over(stream: impl Wire + 'static) -> Self {
@@ -205,7 +211,11 @@ impl Connection {
 
     /// Whether the other end has closed; waits for it.
     pub(crate) fn is_closed(&mut self) -> bool {
-        matches!(self.0.fill_buf(), Ok([])) || self.0.fill_buf().is_err()
+        // Asked once: a reset is told once.
+        match self.0.fill_buf() {
+            Ok(bytes) => bytes.is_empty(),
+            Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
+        }
     }
 
     fn line(&mut self) -> io::Result<String> {

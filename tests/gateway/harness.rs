@@ -103,6 +103,16 @@ impl Instance {
         Self { child, stdout, stderr, verification: nowhere, admin: nowhere, ops: nowhere }
     }
 
+    /// The same with standard input and output as the command has them.
+    pub(crate) fn spawn_with_its_own(mut command: Command, dir: &Path) -> Self {
+        let (stdout, stderr) = (dir.join("stdout"), dir.join("stderr"));
+        fs::write(&stdout, "").expect("a file for the output");
+        let child =
+            command.stderr(File::create(&stderr).expect("a file for the log")).spawn().expect("a process");
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self { child, stdout, stderr, verification: nowhere, admin: nowhere, ops: nowhere }
+    }
+
     pub(crate) fn wait_until_ready(&mut self) {
         wait_for("the planes", || {
             if let Ok(Some(status)) = self.child.try_wait() {

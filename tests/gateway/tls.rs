@@ -37,7 +37,10 @@ fn name() -> ServerName<'static> {
 
 /// A handshake of its own; the certificate that was shown.
 pub(crate) fn open(address: SocketAddr, config: &Arc<ClientConfig>) -> (Connection, Vec<u8>) {
-    let mut stream = TcpStream::connect(address).expect("a connection");
+    over(TcpStream::connect(address).expect("a connection"), config)
+}
+
+pub(crate) fn over(mut stream: TcpStream, config: &Arc<ClientConfig>) -> (Connection, Vec<u8>) {
     stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time-out");
     let mut tls = ClientConnection::new(Arc::clone(config), name()).expect("a client");
     while tls.is_handshaking() {
@@ -125,7 +128,7 @@ fn tls_1_2_is_refused() {
 }
 
 /// A certificate of its own authority, written where the configuration says.
-fn write_certificate(dir: &Path) -> Vec<u8> {
+pub(crate) fn write_certificate(dir: &Path) -> Vec<u8> {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
     fs::write(dir.join("tls.key"), made.signing_key.serialize_pem()).expect("written");
     fs::write(dir.join("tls.pem"), made.cert.pem()).expect("written");

@@ -4,7 +4,7 @@
 //! connections and keep them long, and the kernel's hash splits a few unevenly.
 
 use std::io;
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
+use super::proxy::{Proxies, Refusal};
 use super::worker::Message;
 use super::{Phase, PlaneSettings};
 use crate::gate::Peer;
@@ -23,28 +24,83 @@ const BACK_OFF_MAX: Duration = Duration::from_millis(500);
 /// A connection on its way to a worker.
 pub(super) struct Accepted {
     pub(super) stream: std::net::TcpStream,
-    pub(super) peer: Peer,
+    pub(super) source: Source,
     pub(super) slot: Slot,
+}
+
+/// Who is at the other end, as far as the socket tells.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Source {
+    /// The peer itself.
+    Direct(Peer),
+    /// A trusted proxy: there is no peer before its header has been read.
+    Proxy(SocketAddr),
 }
 
 /// A connection's place: given back when dropped.
 pub(super) struct Slot {
-    address: IpAddr,
-    per_address: Arc<DashMap<IpAddr, u32>>,
+    /// Its share of what its address may have; a proxy's own address has no bound.
+    share: Option<Share>,
+    per_address: Arc<PerAddress>,
     worker_load: Arc<AtomicUsize>,
     open: metrics::Gauge,
     _place: OwnedSemaphorePermit,
+}
+
+impl Slot {
+    /// Counts the connection for the address that a proxy named; `false` when
+    /// that one has as many as it may.
+    pub(super) fn count_for(&mut self, address: IpAddr) -> bool {
+        self.share = PerAddress::share(&self.per_address, address);
+        self.share.is_some()
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         self.worker_load.fetch_sub(1, Ordering::Relaxed);
         self.open.decrement(1);
-        self.per_address.remove_if_mut(&self.address, |_, count| {
+    }
+}
+
+/// How many connections each address has.
+struct PerAddress {
+    counts: DashMap<IpAddr, u32>,
+    max: u32,
+    refused: metrics::Counter,
+}
+
+/// One connection of an address: given back when dropped.
+struct Share {
+    address: IpAddr,
+    of: Arc<PerAddress>,
+}
+
+impl PerAddress {
+    fn share(this: &Arc<Self>, address: IpAddr) -> Option<Share> {
+        let address = address.to_canonical();
+        let mut count = this.counts.entry(address).or_insert(0);
+        if *count >= this.max {
+            this.refused.increment(1);
+            return None;
+        }
+        *count += 1;
+        Some(Share { address, of: Arc::clone(this) })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.of.counts.remove_if_mut(&self.address, |_, count| {
             *count -= 1;
             *count == 0
         });
     }
+}
+
+/// Counts a connection closed at once.
+pub(super) fn refused(reason: &'static str) -> metrics::Counter {
+    metrics::counter!("peselgate_connections_refused_total", "reason" => reason)
 }
 
 pub(super) struct Acceptor {
@@ -57,11 +113,10 @@ pub(super) struct Acceptor {
 struct Shared {
     workers: Vec<(mpsc::UnboundedSender<Message>, Arc<AtomicUsize>)>,
     places: Arc<Semaphore>,
-    per_address: Arc<DashMap<IpAddr, u32>>,
-    per_address_max: u32,
+    per_address: Arc<PerAddress>,
+    proxies: Proxies,
     open: metrics::Gauge,
     accepted: metrics::Counter,
-    refused_per_address: metrics::Counter,
     accept_errors: metrics::Counter,
 }
 
@@ -75,13 +130,22 @@ impl Acceptor {
         let shared = Arc::new(Shared {
             workers: inboxes.into_iter().map(|inbox| (inbox, Arc::default())).collect(),
             places: Arc::new(Semaphore::new(settings.connections_max)),
-            per_address: Arc::default(),
-            per_address_max: settings.connections_per_address_max,
+            per_address: Arc::new(PerAddress {
+                counts: DashMap::new(),
+                max: settings.connections_per_address_max,
+                refused: refused("per-address"),
+            }),
+            proxies: settings.proxies.clone(),
             open: metrics::gauge!("peselgate_connections"),
             accepted: metrics::counter!("peselgate_connections_accepted_total"),
-            refused_per_address: metrics::counter!("peselgate_connections_refused_total", "reason" => "per-address"),
             accept_errors: metrics::counter!("peselgate_accept_errors_total"),
         });
+        if !settings.proxies.is_empty() {
+            // Seen from the first scrape on: an increase from nothing is no increase.
+            for reason in Refusal::ALL.into_iter().filter_map(Refusal::reason) {
+                refused(reason).increment(0);
+            }
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(Self { listeners, shared, phase, runtime })
     }
@@ -137,17 +201,14 @@ async fn accept_all(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 impl Shared {
-    fn deal(&self, stream: std::net::TcpStream, address: std::net::SocketAddr, place: OwnedSemaphorePermit) {
-        let peer = Peer::from_socket(address);
-        let address = address.ip();
-        {
-            let mut count = self.per_address.entry(address).or_insert(0);
-            if *count >= self.per_address_max {
-                self.refused_per_address.increment(1);
-                return;
-            }
-            *count += 1;
-        }
+    fn deal(&self, stream: std::net::TcpStream, address: SocketAddr, place: OwnedSemaphorePermit) {
+        let (source, share) = if self.proxies.contains(address.ip()) {
+            // Counted for whom its header names, see `Slot::count_for`.
+            (Source::Proxy(address), None)
+        } else {
+            let Some(share) = PerAddress::share(&self.per_address, address.ip()) else { return };
+            (Source::Direct(Peer::from_socket(address)), Some(share))
+        };
         let Some((inbox, load)) = self.workers.iter().min_by_key(|(_, load)| load.load(Ordering::Relaxed))
         else {
             return;
@@ -156,13 +217,13 @@ impl Shared {
         self.open.increment(1);
         self.accepted.increment(1);
         let slot = Slot {
-            address,
+            share,
             per_address: Arc::clone(&self.per_address),
             worker_load: Arc::clone(load),
             open: self.open.clone(),
             _place: place,
         };
         // A worker that is gone has drained; dropping the connection gives its slot back.
-        drop(inbox.send(Message::Connection(Box::new(Accepted { stream, peer, slot }))));
+        drop(inbox.send(Message::Connection(Box::new(Accepted { stream, source, slot }))));
     }
 }

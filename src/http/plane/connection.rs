@@ -19,10 +19,11 @@ use rand::Rng;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::acceptor::Accepted;
+use super::acceptor::{Accepted, Slot, Source, refused};
 use super::control::{Control, Entry};
 use super::guarded_io::{GuardedIo, PREFACE};
 use super::head_timer::HeadTimer;
+use super::proxy::{self, Header};
 use super::worker::Worker;
 use crate::gate::{IdentityCache, Peer};
 use crate::http::closing::{self, Documented, Left, Plane};
@@ -44,8 +45,7 @@ pub(crate) struct Connection {
 
 /// Serves one accepted connection to its end.
 pub(super) async fn serve(worker: Rc<Worker>, accepted: Accepted) {
-    let Accepted { stream, peer, slot } = accepted;
-    let _slot = slot;
+    let Accepted { stream, source, mut slot } = accepted;
     let entry = worker.table.enter(Instant::now() + jittered(worker.settings.connection_age));
     let stream = match TcpStream::from_std(stream) {
         Ok(stream) => stream,
@@ -56,7 +56,7 @@ pub(super) async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     };
     let served = Killable {
         control: Rc::clone(entry.control()),
-        inner: Box::pin(establish(&worker, &entry, peer, stream)),
+        inner: Box::pin(establish(&worker, &entry, source, &mut slot, stream)),
     };
     if let Some(Err(error)) = served.await {
         // Broken connections are everyday life; nobody's data is in the error.
@@ -64,7 +64,14 @@ pub(super) async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     }
 }
 
-async fn establish(worker: &Rc<Worker>, entry: &Entry, peer: Peer, stream: TcpStream) -> io::Result<()> {
+async fn establish(
+    worker: &Rc<Worker>,
+    entry: &Entry,
+    source: Source,
+    slot: &mut Slot,
+    mut stream: TcpStream,
+) -> io::Result<()> {
+    let Some(peer) = peer_of(worker, source, slot, &mut stream).await else { return Ok(()) };
     let connection = |over_tls, http2| {
         Rc::new(Connection {
             worker: Rc::clone(worker),
@@ -83,7 +90,6 @@ async fn establish(worker: &Rc<Worker>, entry: &Entry, peer: Peer, stream: TcpSt
             serve_http(connection(true, http2), stream, Vec::new()).await
         }
         None => {
-            let mut stream = stream;
             let mut ahead = Vec::with_capacity(PREFACE.len());
             let sniffing = sniff(&mut stream, &mut ahead);
             match tokio::time::timeout(worker.settings.header_read_timeout, sniffing).await {
@@ -94,6 +100,24 @@ async fn establish(worker: &Rc<Worker>, entry: &Entry, peer: Peer, stream: TcpSt
             }
             let http2 = ahead == PREFACE;
             serve_http(connection(false, http2), stream, ahead).await
+        }
+    }
+}
+
+/// Who is at the other end; `None` for a connection to be closed without a word.
+async fn peer_of(worker: &Worker, source: Source, slot: &mut Slot, stream: &mut TcpStream) -> Option<Peer> {
+    let socket = match source {
+        Source::Direct(peer) => return Some(peer),
+        Source::Proxy(socket) => socket,
+    };
+    match proxy::read(stream, worker.settings.proxy_header_timeout).await {
+        Ok(Header::Local) => Some(Peer::from_socket(socket)),
+        Ok(Header::Named(address)) => slot.count_for(address.ip()).then(|| Peer::from_proxy_header(address)),
+        Err(refusal) => {
+            if let Some(reason) = refusal.reason() {
+                refused(reason).increment(1);
+            }
+            None
         }
     }
 }

@@ -9,6 +9,7 @@ mod connection;
 mod control;
 mod guarded_io;
 mod head_timer;
+pub(crate) mod proxy;
 mod tally;
 pub mod tls;
 mod worker;
@@ -30,6 +31,7 @@ use crate::register::Reader;
 
 pub(crate) use connection::Connection;
 pub(crate) use control::Control;
+pub use proxy::Proxies;
 pub(crate) use tally::{Tally, Verdict};
 pub(crate) use worker::Worker;
 
@@ -56,6 +58,10 @@ pub struct PlaneSettings {
     pub tls_handshake_timeout: Duration,
     /// TLS handshakes at once, all workers together.
     pub tls_handshakes_max: usize,
+    /// Networks whose connections begin with a PROXY header, and no others do.
+    pub proxies: Proxies,
+    /// From accept to the end of that header.
+    pub proxy_header_timeout: Duration,
     /// How long a drain waits for what is under way.
     pub drain_timeout: Duration,
 }
