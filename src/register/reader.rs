@@ -8,7 +8,7 @@ use super::current::Current;
 use super::entry::State;
 use super::event::StoredEvent;
 use super::snapshot::Snapshot;
-use super::store::{ChainReport, StoreError, StoreHandle};
+use super::store::{ChainReport, RegisterExport, StoreError, StoreHandle};
 use super::words::Sequence;
 use crate::clock::Moment;
 use crate::limits::EVENTS_PAGE_MAX;
@@ -100,6 +100,15 @@ impl Reader {
         let entry = record.entry();
         let re_reservation_at = entry.re_reservation_at().map(super::words::Stamp::moment);
         Ok(EntryHistory { state: entry.state(), re_reservation_at, events })
+    }
+
+    /// Everything in the register as of the last commit, to be read at leisure
+    /// while the writer goes on. Reads the disk.
+    ///
+    /// # Errors
+    /// When the store cannot answer, or has a table that an export would leave out.
+    pub fn export(&self) -> Result<RegisterExport, StoreError> {
+        self.store.export()
     }
 
     /// Makes the hash of every event again and compares. Reads all events: some

@@ -4,6 +4,7 @@
 //! Every handler begins with `Caller`: no call is handled without a token,
 //! and what it may do is asked by role.
 
+mod backup;
 mod body;
 mod import;
 mod keys;
@@ -24,6 +25,7 @@ use axum::routing::{get, post, put};
 use super::control::{leave, method_not_allowed, not_found};
 use super::problem::{Code, Problem};
 use crate::access::{AccessError, AccessWriter, DirectoryReader, KeyLimits, Role};
+use crate::backup::Backups;
 use crate::clock::Clock;
 use crate::gate::{AdminIdentity, Officer, authenticate_admin};
 use crate::register::{Commander, Reader};
@@ -38,6 +40,8 @@ pub struct AdminHandles {
     pub register: Reader,
     /// Changes it.
     pub commander: Commander,
+    /// Makes backups of everything.
+    pub backups: Backups,
     /// What time it is.
     pub clock: Clock,
     /// Limits of keys issued without their own; a reload exchanges them.
@@ -55,6 +59,7 @@ pub fn router(handles: AdminHandles) -> Router {
         .route("/admin/v1/entries/query", post(register::entry))
         .route("/admin/v1/events", get(register::events))
         .route("/admin/v1/import", post(import::import))
+        .route("/admin/v1/backup", get(backup::backup))
         .route("/admin/v1/keys", post(keys::issue).get(keys::list))
         .route("/admin/v1/keys/{id}/deactivate", post(keys::deactivate))
         .route("/admin/v1/keys/{id}/addresses", put(keys::set_addresses))
