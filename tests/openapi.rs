@@ -158,6 +158,7 @@ fn every_answer_is_documented_and_every_promise_is_kept() {
     verification_refusals(&mut prober);
     register_refusals(&mut prober);
     access_refusals(&mut prober);
+    backup_refusals(&mut prober);
     too_slow(&mut prober);
     // Last: this address is refused unheard from here on.
     too_many_failures(&mut prober);
@@ -455,6 +456,27 @@ fn access_refusals(prober: &mut Prober) {
         let request = prober.asked(&operation).json(&body);
         prober.expect(&operation, &request, 422, "invalid-value");
     }
+}
+
+/// Several at once: one is made, the others are told so.
+fn backup_refusals(prober: &mut Prober) {
+    let operation = prober.operation("backup");
+    let (asked, admin) = (prober.asked(&operation), prober.demo.admin);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while std::time::Instant::now() < deadline {
+        let askers: Vec<_> = (0..8)
+            .map(|_| {
+                let asked = asked.clone();
+                std::thread::spawn(move || asked.send(admin))
+            })
+            .collect();
+        let answers: Vec<Answer> = askers.into_iter().map(|asker| asker.join().expect("an answer")).collect();
+        let refused = answers.into_iter().map(|answer| prober.judge(&operation, answer).status == 409);
+        if refused.fold(false, |any, refused| any | refused) {
+            return;
+        }
+    }
+    panic!("backups were never refused");
 }
 
 /// A body that does not come; the gateway's own deadline ends the wait.

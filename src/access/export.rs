@@ -65,12 +65,9 @@ impl AccessExport {
         sink: &mut impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), Stopped<StoreError, E>> {
         self.has_known_tables().map_err(Stopped::Store)?;
-        for (table, definition) in [
-            (Table::Settings, SETTINGS),
-            (Table::Keys, KEYS),
-            (Table::Tokens, TOKENS),
-            (Table::Usage, USAGE),
-        ] {
+        for (table, definition) in
+            [(Table::Settings, SETTINGS), (Table::Keys, KEYS), (Table::Tokens, TOKENS), (Table::Usage, USAGE)]
+        {
             self.table(table, definition, |k: &str, v: &str, out| out.set(k.as_bytes(), v.as_bytes()), sink)?;
         }
         self.table(
@@ -231,9 +228,7 @@ impl AccessImport {
         let mut taken = Vec::new();
         for row in rows.by_ref() {
             let (key, value) = row.map_err(|NotRows(what)| wrong(table.name(), b"", what))?;
-            self.order
-                .follow(table as u8, key)
-                .map_err(|NotRows(what)| wrong(table.name(), b"", what))?;
+            self.order.follow(table as u8, key).map_err(|NotRows(what)| wrong(table.name(), b"", what))?;
             self.judge(table, key, value)?;
             taken.push((key, value));
         }
@@ -270,7 +265,8 @@ impl AccessImport {
             Table::Settings => self.setting(read(key)?, read(value)?)?,
             Table::Keys => {
                 let limiter = Arc::clone(&self.limiter);
-                let record = stored::read_key(read(value)?, self.environment, |_| limiter).map_err(damaged)?;
+                let record =
+                    stored::read_key(read(value)?, self.environment, |_| limiter).map_err(damaged)?;
                 same_id(read(key)?, record.id()).map_err(damaged)?;
                 self.keys += 1;
             }

@@ -38,7 +38,8 @@ pub(super) const TOKENS: TableDefinition<'_, &str, &str> = TableDefinition::new(
 pub(super) const USAGE: TableDefinition<'_, &str, &str> = TableDefinition::new("usage");
 pub(super) const REMEMBERED: TableDefinition<'_, &[u8; 32], &str> = TableDefinition::new("idempotency");
 /// The same by the second they were made in, for forgetting.
-pub(super) const REMEMBERED_AT: TableDefinition<'_, (i64, &[u8; 32]), ()> = TableDefinition::new("idempotency_by_time");
+pub(super) const REMEMBERED_AT: TableDefinition<'_, (i64, &[u8; 32]), ()> =
+    TableDefinition::new("idempotency_by_time");
 
 /// Why the store of access can't be opened; none of them is a caller's fault.
 #[derive(Debug)]

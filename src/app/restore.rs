@@ -24,9 +24,8 @@ pub fn verify(input: impl Read) -> Result<Held, InstanceError> {
 /// When there is a directory with something in it, the backup is not whole or
 /// does not hold together, or the disk fails. What was written is then removed.
 pub fn restore(input: impl Read, data_directory: &Path) -> Result<Held, InstanceError> {
-    let refused = |path: &Path, why: &str| {
-        Err(InstanceError::new("restore", format!("{} {why}", path.display())))
-    };
+    let refused =
+        |path: &Path, why: &str| Err(InstanceError::new("restore", format!("{} {why}", path.display())));
     let partial = partial_of(data_directory)?;
     if partial.exists() {
         return refused(&partial, "is there: another restore runs, or one was cut off; remove it then");

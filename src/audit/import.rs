@@ -82,8 +82,9 @@ impl TrailImport {
             return Err(flawed(extent.number, 0, Flaw::MissingSegment));
         }
         let file = match &self.into {
-            Some(disk) => Some(disk.create(&segment_name(extent.number)).map_err(|error| {
-                ReadError::Io { file: disk.path().join(segment_name(extent.number)), error }
+            Some(disk) => Some(disk.create(&segment_name(extent.number)).map_err(|error| ReadError::Io {
+                file: disk.path().join(segment_name(extent.number)),
+                error,
             })?),
             None => None,
         };
@@ -179,7 +180,11 @@ impl TrailImport {
     /// The segment must be complete; `goes_on`: another one follows it.
     fn end_segment(&mut self, goes_on: bool) -> Result<(), ReadError> {
         let Some(current) = self.current.take() else {
-            return if goes_on || self.segments > 0 { Ok(()) } else { Err(flawed(1, 0, Flaw::MissingSegment)) };
+            return if goes_on || self.segments > 0 {
+                Ok(())
+            } else {
+                Err(flawed(1, 0, Flaw::MissingSegment))
+            };
         };
         let number = current.extent.number;
         let Some(header) = current.header.filter(|_| current.judged == current.extent.bytes) else {

@@ -154,7 +154,11 @@ impl Restoring {
 }
 
 /// What the parts must say of one another.
-fn fits(manifest: &Manifest, register: &RegisterHeld, trail: &CheckReport) -> Result<(), BackupError> {
+pub(super) fn fits(
+    manifest: &Manifest,
+    register: &RegisterHeld,
+    trail: &CheckReport,
+) -> Result<(), BackupError> {
     let said = &manifest.register;
     let held = (register.sequence.value(), register.as_of, register.reserved, register.entries);
     if held != (said.sequence, said.as_of, said.reserved, said.entries) {
@@ -164,7 +168,9 @@ fn fits(manifest: &Manifest, register: &RegisterHeld, trail: &CheckReport) -> Re
         return Err(BackupError::Contradiction("the trail is not what the manifest says"));
     }
     if trail.register_sequence_max > said.sequence {
-        return Err(BackupError::Contradiction("an answer on the trail names an event that is not in the register"));
+        return Err(BackupError::Contradiction(
+            "an answer on the trail names an event that is not in the register",
+        ));
     }
     Ok(())
 }

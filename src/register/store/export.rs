@@ -62,7 +62,9 @@ impl StoreHandle {
         let txn = redb::ReadableDatabase::begin_read(&*database)?;
         // A table that is not known here would be missing from every backup.
         let is_known = |name: &str| Table::ALL.iter().any(|table| table.name() == name);
-        if txn.list_tables()?.any(|table| !is_known(table.name())) || txn.list_multimap_tables()?.next().is_some() {
+        if txn.list_tables()?.any(|table| !is_known(table.name()))
+            || txn.list_multimap_tables()?.next().is_some()
+        {
             return Err(damage("file", None, "a table that backups do not know").into());
         }
         let head = read_head(&txn)?;
@@ -128,12 +130,7 @@ impl RegisterExport {
             },
             sink,
         )?;
-        self.table(
-            Table::Idempotency,
-            IDEMPOTENCY_TABLE,
-            |k: &[u8; 32], v: &[u8], row| be(row, k, v),
-            sink,
-        )?;
+        self.table(Table::Idempotency, IDEMPOTENCY_TABLE, |k: &[u8; 32], v: &[u8], row| be(row, k, v), sink)?;
         self.table(Table::Expiry, EXPIRY_TABLE, |k: &[u8; 36], (), row| be(row, k, &[]), sink)
     }
 

@@ -278,9 +278,7 @@ impl Scan {
         let row = Row::decode(key, value)?;
         let first = row.events.first().map(|first| first.sequence);
         if row.before != self.hash || first != Some(self.last.next()) {
-            return Err(
-                damage(super::BATCHES, Some(key), "the row does not follow the one before").into()
-            );
+            return Err(damage(super::BATCHES, Some(key), "the row does not follow the one before").into());
         }
         (self.last, self.hash) = (key, row.last);
         self.as_of = row.events.last().map(|last| last.event.at.moment());
