@@ -226,7 +226,7 @@ fn a_backup_that_broke_or_was_changed_is_kept_nowhere() {
 /// it holds up neither the answers nor the end.
 #[test]
 fn there_is_one_backup_at_a_time() {
-    let demo = Demo::new(300_000);
+    let demo = Demo::new(200_000);
     let stuck = || {
         let mut connection = Connection::open(demo.instance.admin).expect("a connection");
         let bearer = format!("Bearer {}", demo.token());

@@ -13,6 +13,7 @@ mod renumbering;
 mod tokens;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -117,6 +118,9 @@ impl Caller {
     }
 }
 
+/// When to come again while the access store cannot be written.
+const ACCESS_RETRY: Duration = Duration::from_secs(5);
+
 impl From<AccessError> for Problem {
     fn from(error: AccessError) -> Self {
         let detail = error.to_string();
@@ -127,12 +131,12 @@ impl From<AccessError> for Problem {
             AccessError::AddressesOfOtherEnvironment | AccessError::EveryRoleInProduction => {
                 Self::new(Code::InvalidValue, detail)
             }
-            AccessError::Full => Self::new(Code::AccessUnavailable, detail),
+            AccessError::Full => Self::new(Code::AccessUnavailable, detail).retry_after(ACCESS_RETRY),
             AccessError::Overloaded => Self::overloaded(),
-            AccessError::Unavailable { since } => {
-                Self::new(Code::AccessUnavailable, detail).with("unavailable_since", since.to_string())
-            }
-            AccessError::NoRandomness => Self::new(Code::AccessUnavailable, detail),
+            AccessError::Unavailable { since } => Self::new(Code::AccessUnavailable, detail)
+                .with("unavailable_since", since.to_string())
+                .retry_after(ACCESS_RETRY),
+            AccessError::NoRandomness => Self::new(Code::AccessUnavailable, detail).retry_after(ACCESS_RETRY),
         }
     }
 }
