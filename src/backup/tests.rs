@@ -190,12 +190,14 @@ fn frames(archive: &[u8]) -> Vec<(u32, Vec<u8>)> {
     frames
 }
 
+const KINDS: [Kind; 6] =
+    [Kind::Manifest, Kind::Register, Kind::Access, Kind::Segment, Kind::Trail, Kind::End];
+
 /// An archive of these frames, its digest made anew.
 fn assembled(frames: &[(u32, Vec<u8>)]) -> Vec<u8> {
-    let kinds = [Kind::Manifest, Kind::Register, Kind::Access, Kind::Segment, Kind::Trail, Kind::End];
     let (mut writer, mut archive) = FrameWriter::begin();
     for (kind, content) in frames.iter().filter(|(kind, _)| *kind != 6) {
-        archive.extend(writer.frame(kinds[*kind as usize - 1], content));
+        archive.extend(writer.frame(KINDS[*kind as usize - 1], content));
     }
     archive.extend(writer.end().0);
     archive
@@ -260,6 +262,23 @@ fn every_cut_and_every_flipped_byte_is_refused() {
     flipped.push(0);
     assert!(read(flipped.as_slice(), &mut Nobody).is_err(), "something follows");
     assert!(matches!(read(&b"PK\x03\x04 something else"[..], &mut Nobody), Err(BackupError::NotABackup)));
+}
+
+/// Frames that fit, and a closing frame of another archive.
+#[test]
+fn the_digest_of_the_whole_counts() {
+    let parts = frames(&World::full().archive());
+    let (end, others) = parts.split_last().expect("frames");
+    for (place, is_good) in [(None, true), (Some(0), false), (Some(8), false), (Some(39), false)] {
+        let (mut writer, mut archive) = FrameWriter::begin();
+        for (kind, content) in others {
+            archive.extend(writer.frame(KINDS[*kind as usize - 1], content));
+        }
+        let mut content = end.1.clone();
+        place.into_iter().for_each(|place: usize| content[place] ^= 1);
+        archive.extend(writer.frame(Kind::End, &content));
+        assert_eq!(read(archive.as_slice(), &mut Nobody).is_ok(), is_good, "{place:?}");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use ipnet::Ipv4Net;
 
+use super::backup_args::{BackupArgs, EXIT_BACKUP, EXIT_RESTORE, RestoreArgs};
 use super::change_args::{ChangeArgs, EXIT_CHANGE, EXIT_ENTRY, EntryArgs, WithdrawArgs};
 use crate::environment::Environment;
 
@@ -25,14 +26,6 @@ const EXIT_IMPORT: &str = "Exit status: 0 every line was accepted, 1 some chunks
     not finish.\n\nEach line is {\"pesel\",\"kind\",\"moment\",\"channel\",\"registrant\"}. A chunk of 10 000 lines \
     is taken whole or not at all; sending a file again skips what is already there.";
 const EXIT_AUDIT: &str = "Exit status: 0 whole, 1 damaged or torn, 2 could not be read.";
-
-const EXIT_BACKUP: &str = "Exit status: 0 whole and checked, 2 not done.\n\n\
-    It needs an operator's token. Work goes to FILE.partial, which becomes FILE once its last byte is \
-    checked and on the disk. `peselgate restore FILE --verify-only` checks a backup in depth. What was \
-    answered before it began is in it; secrets are not, only their hashes.";
-const EXIT_RESTORE: &str = "Exit status: 0 restored, or whole; 2 not.\n\n\
-    Every frame, event, record and credential is judged before DIR is there at all; work goes to \
-    DIR.partial. Never start a restored directory while the original runs.";
 
 /// Verification gateway of the register of reserved PESEL numbers.
 #[derive(Debug, Parser)]
@@ -374,34 +367,6 @@ pub(crate) enum SnapshotCommand {
         #[arg(long)]
         json: bool,
     },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct BackupArgs {
-    /// The new file, mode 0600, or `-` for standard output.
-    #[arg(long, value_name = "FILE|-")]
-    pub(crate) output: PathBuf,
-    /// Print the summary as JSON (on standard error with `--output -`).
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) admin: AdminArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RestoreArgs {
-    /// The backup, or `-` for standard input.
-    #[arg(value_name = "FILE|-")]
-    pub(crate) file: PathBuf,
-    /// The directory to make; it must not be there, or be empty.
-    #[arg(long, value_name = "DIR", required_unless_present = "verify_only")]
-    pub(crate) data_dir: Option<PathBuf>,
-    /// Judge the backup, say what it holds and write nothing.
-    #[arg(long, conflicts_with = "data_dir")]
-    pub(crate) verify_only: bool,
-    /// Print what the backup holds as JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::args::BackupArgs;
+use super::backup_args::BackupArgs;
 use super::client::{Client, ClientError};
 use super::console;
 use super::error::{CliError, Exit};

@@ -8,6 +8,7 @@
 
 mod args;
 mod backup;
+mod backup_args;
 mod bulk;
 mod change;
 mod change_args;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
-use super::args::RestoreArgs;
+use super::backup_args::RestoreArgs;
 use super::console;
 use super::error::{CliError, Exit};
 use super::progress::Progress;
