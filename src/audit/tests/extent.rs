@@ -4,7 +4,7 @@ use super::simulated::SimulatedDisk;
 use super::support::Machine;
 use crate::audit::check::check_disk;
 use crate::audit::disk::Disk as _;
-use crate::audit::segment::segment_name;
+use crate::audit::segment::{HEADER_BYTES, SegmentHeader, segment_name};
 use crate::audit::{CheckReport, ReadError, SegmentExtent, TrailExtent, TrailImport, check};
 use crate::environment::Environment;
 
@@ -118,6 +118,20 @@ fn every_flipped_byte_every_cut_and_every_wrong_order_is_found() {
         let mut without = sound.clone();
         without.remove(nth);
         assert!(judge(&without).map_or(true, |report| report.records < records), "without {nth}");
+    }
+    // Headers that are sound by themselves and do not follow.
+    for change in [
+        |header: &mut SegmentHeader| header.links.sequence += 1,
+        |header: &mut SegmentHeader| header.links.chain[0] ^= 1,
+        |header: &mut SegmentHeader| header.previous_end += 8,
+        |header: &mut SegmentHeader| header.number += 1,
+        |header: &mut SegmentHeader| header.segment_bytes = u64::MAX,
+    ] {
+        let mut other = sound.clone();
+        let mut header = SegmentHeader::parse(&other[1].1).expect("sound");
+        change(&mut header);
+        other[1].1[..HEADER_BYTES].copy_from_slice(&header.encode());
+        assert!(judge(&other).is_err());
     }
     let mut swapped = sound.clone();
     swapped.swap(0, 1);
