@@ -7,7 +7,7 @@
 //!
 //! [`Backups`] fixes the trail's durable end first and takes the register's and
 //! the access store's transactions after it: whatever an answer on the backed-up
-//! trail names is in the backup. [`read`] gives an archive's content, frame by
+//! trail names is in the backup. [`read()`] gives an archive's content, frame by
 //! frame and in its order, to whoever takes it: nobody (a check of the
 //! transport), or a [`Restoring`], which judges it as a start would, and makes a
 //! data directory of it if it is told where.
