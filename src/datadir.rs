@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
 
 /// A data directory that this process alone may write. The lock lasts as long
 /// as the value does, and ends with the process however it ends.
@@ -13,6 +14,41 @@ use rustix::fs::{FlockOperation, flock};
 pub struct DataDir {
     path: PathBuf,
     _lock: File,
+}
+
+/// What a demo's directory was made with (`demo.json`). Other directories have no
+/// such file: what else they are is written in their stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DemoFacts {
+    /// Reserved numbers that were made.
+    pub reserved: u64,
+    /// Their seed.
+    pub seed: u64,
+}
+
+impl DemoFacts {
+    /// Reads them; `None` when the directory is no demo's.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn read(file: &Path) -> io::Result<Option<Self>> {
+        match std::fs::read(file) {
+            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes them, durably.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn write(&self, file: &Path) -> io::Result<()> {
+        let mut file = File::create(file)?;
+        io::Write::write_all(&mut file, &serde_json::to_vec(self)?)?;
+        file.sync_all()
+    }
 }
 
 /// Why a data directory cannot be had.
@@ -82,6 +118,13 @@ impl DataDir {
     #[must_use]
     pub fn register(&self) -> PathBuf {
         self.path.join("register.redb")
+    }
+
+    /// What a demo was made with: `demo.json`; written last, so that its presence
+    /// means that everything is there.
+    #[must_use]
+    pub fn demo(&self) -> PathBuf {
+        self.path.join("demo.json")
     }
 
     /// Keys and tokens: `access.redb`.

@@ -29,12 +29,13 @@
 //! - [`http`]: the edge; the only room that knows status codes.
 //! - [`gate`]: who is this, may they, how often.
 //! - [`query`]: the pure answer.
+//! - [`backup`]: register, access and trail as one archive, and back.
 //! - [`audit`]: the trail, the receipts, reading it back.
 //! - [`register`]: the law, the set of reserved numbers, its store and its
 //!   single writer.
 //! - [`access`]: API keys, admin tokens, the directory and its single writer.
 //! - [`pesel`], [`clock`], [`environment`], [`secret`], [`limits`], [`datadir`],
-//!   [`telemetry`]:
+//!   [`telemetry`], `rows`:
 //!   the words everybody shares.
 //!
 //! # Invariants of absence (held by `tests/tidy.rs`)
@@ -61,6 +62,8 @@ pub mod gate;
 
 pub mod query;
 
+pub mod backup;
+
 pub mod audit;
 
 pub mod register;
@@ -72,5 +75,6 @@ pub mod datadir;
 pub mod environment;
 pub mod limits;
 pub mod pesel;
+mod rows;
 pub mod secret;
 pub mod telemetry;

@@ -98,6 +98,13 @@ pub const KEY_PER_DAY_MAX: u64 = 1_000_000_000_000;
 /// that no flood of addresses grows memory.
 pub const AUTH_FAILURE_BUCKETS: u16 = 32_768;
 
+/// Bytes that a backup reads, frames and sends at once.
+pub const BACKUP_PIECE_BYTES: usize = 256 * 1024;
+/// Bytes of one frame of a backup: the largest row of any table fits.
+pub const BACKUP_FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Segments of the trail that one backup may hold.
+pub const BACKUP_SEGMENTS_MAX: u64 = 1 << 24;
+
 const _: () = {
     assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX);
     assert!(HEAD_BYTES_MAX < HTTP2_HEAD_BYTES_READ_MAX as usize);
@@ -113,6 +120,9 @@ const _: () = {
     assert!(IMPORT_CHUNKS_PER_COMMIT_MAX <= IMPORT_CHUNKS_PENDING_MAX);
     // The register's rows count the bytes of a name in one byte.
     assert!(NAME_BYTES_MAX <= u8::MAX as usize);
+    // Every event of a row with a registrant of its own and all that it may have.
+    assert!(IMPORT_CHUNK_LINES * (NAME_BYTES_MAX + 1 + 40) + 1024 <= BACKUP_FRAME_BYTES_MAX);
+    assert!(BACKUP_PIECE_BYTES <= BACKUP_FRAME_BYTES_MAX);
     // ... and the registrants of a row in two.
     assert!(IMPORT_CHUNK_LINES <= u16::MAX as usize);
 };

@@ -114,6 +114,10 @@ fn describe() {
     describe_counter!("peselgate_access_store_failures_total", "Failed writes of the access store.");
     // Seen from the first scrape on: an increase from nothing is no increase.
     metrics::counter!("peselgate_access_store_failures_total").increment(0);
+    describe_counter!("peselgate_backups_total", "Backups that ended, by outcome.");
+    for outcome in ["complete", "abandoned", "failed"] {
+        metrics::counter!("peselgate_backups_total", "outcome" => outcome).increment(0);
+    }
     describe_gauge!("peselgate_trail_writable", "1 while answers can be put on record, else 0.");
     describe_gauge!("peselgate_keys", "API keys that are active.");
     describe_gauge!("peselgate_ready", "1 while the instance answers, 0 otherwise.");

@@ -164,6 +164,7 @@ fn every_answer_is_documented_and_every_promise_is_kept() {
     refusals::register_refusals(&mut prober);
     refusals::feed_refusals(&mut prober);
     refusals::access_refusals(&mut prober);
+    refusals::backup_refusals(&mut prober);
     refusals::too_slow(&mut prober);
     // Last: this address is refused unheard from here on.
     refusals::too_many_failures(&mut prober);

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use super::decide::{self, Issue, KeyChange};
 use super::directory::Directory;
 use super::error::AccessError;
+use super::export::AccessExport;
 use super::health::Health;
 use super::idempotency::{Fingerprint, IdempotencyKey, Remembered};
 use super::key::{KeyRecord, NewKey};
@@ -177,6 +178,7 @@ impl Desk {
             Command::ChangeKey(id, change, reply) => answer(reply, change_key(draft, id, change)),
             Command::DeactivateToken(id, reply) => answer(reply, deactivate_token(draft, id)),
             Command::SaveUsage(reply) => answer(reply, self.write_usage().map_err(Failed::Store)),
+            Command::Export(reply) => answer(reply, self.export()),
             Command::Close => Ok(Box::new(|_| ())),
         }
     }
@@ -263,6 +265,15 @@ impl Desk {
         store.save_usage(&usages)?;
         changed.iter().for_each(|(key, usage)| key.limiter().mark_saved(*usage));
         Ok(())
+    }
+
+    /// Everything that was answered before, and what the keys have spent so far.
+    fn export(&self) -> Result<AccessExport, Failed> {
+        self.write_usage()?;
+        match &self.store {
+            Some(store) => Ok(store.export()?),
+            None => Err(self.health.gone().into()),
+        }
     }
 
     /// After a failed write: opens the store and publishes what is really in it.
@@ -361,6 +372,7 @@ fn refuse(command: Command, error: AccessError) {
         Command::ChangeKey(_, _, reply) => drop(reply.send(Err(error))),
         Command::DeactivateToken(_, reply) => drop(reply.send(Err(error))),
         Command::SaveUsage(reply) => drop(reply.send(Err(error))),
+        Command::Export(reply) => drop(reply.send(Err(error))),
         Command::Close => {}
     }
 }

@@ -14,6 +14,7 @@ use redb::{
 };
 
 use super::directory::Directory;
+use super::export::AccessExport;
 use super::idempotency::{IdempotencyKey, Remembered};
 use super::key::KeyRecord;
 use super::limiter::{DayUsage, KeyLimiter};
@@ -25,19 +26,20 @@ use crate::limits::IDEMPOTENCY_SECONDS;
 use crate::secret::KeyId;
 
 /// What this release writes and the only thing it reads.
-const FORMAT: &str = "1";
+pub(super) const FORMAT: &str = "1";
 /// The file is small and read once; redb's own default is 1 GiB.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// Idempotency keys that one commit forgets: more than it can add.
 const FORGOTTEN_PER_COMMIT: usize = 2 * crate::limits::ACCESS_COMMANDS_PER_COMMIT_MAX;
 
-const SETTINGS: TableDefinition<'_, &str, &str> = TableDefinition::new("settings");
-const KEYS: TableDefinition<'_, &str, &str> = TableDefinition::new("keys");
-const TOKENS: TableDefinition<'_, &str, &str> = TableDefinition::new("tokens");
-const USAGE: TableDefinition<'_, &str, &str> = TableDefinition::new("usage");
-const REMEMBERED: TableDefinition<'_, &[u8; 32], &str> = TableDefinition::new("idempotency");
+pub(super) const SETTINGS: TableDefinition<'_, &str, &str> = TableDefinition::new("settings");
+pub(super) const KEYS: TableDefinition<'_, &str, &str> = TableDefinition::new("keys");
+pub(super) const TOKENS: TableDefinition<'_, &str, &str> = TableDefinition::new("tokens");
+pub(super) const USAGE: TableDefinition<'_, &str, &str> = TableDefinition::new("usage");
+pub(super) const REMEMBERED: TableDefinition<'_, &[u8; 32], &str> = TableDefinition::new("idempotency");
 /// The same by the second they were made in, for forgetting.
-const REMEMBERED_AT: TableDefinition<'_, (i64, &[u8; 32]), ()> = TableDefinition::new("idempotency_by_time");
+pub(super) const REMEMBERED_AT: TableDefinition<'_, (i64, &[u8; 32]), ()> =
+    TableDefinition::new("idempotency_by_time");
 
 /// Why the store of access can't be opened; none of them is a caller's fault.
 #[derive(Debug)]
@@ -91,7 +93,7 @@ impl fmt::Display for StoreError {
 
 impl std::error::Error for StoreError {}
 
-fn failed(error: impl Into<redb::Error>) -> StoreError {
+pub(super) fn failed(error: impl Into<redb::Error>) -> StoreError {
     StoreError(Box::new(error.into()))
 }
 
@@ -217,6 +219,22 @@ impl Store {
         })
     }
 
+    /// Everything as of the last commit.
+    pub(super) fn export(&self) -> Result<AccessExport, StoreError> {
+        Ok(AccessExport::of(self.database.begin_read().map_err(failed)?))
+    }
+
+    /// A transaction for whoever fills a new store.
+    pub(super) fn begin(&self) -> Result<WriteTransaction, StoreError> {
+        let mut writing = self.database.begin_write().map_err(failed)?;
+        writing.set_quick_repair(true);
+        Ok(writing)
+    }
+
+    pub(super) fn close(self) -> Result<(), StoreError> {
+        self.database.close().map_err(failed)
+    }
+
     /// Judges the settings of an old file before anything is written to it;
     /// writes those of a new one, and makes every table.
     fn settle(&self) -> Result<(), OpenError> {
@@ -246,8 +264,7 @@ impl Store {
         &self,
         write: impl FnOnce(&WriteTransaction) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let mut writing = self.database.begin_write().map_err(failed)?;
-        writing.set_quick_repair(true);
+        let writing = self.begin()?;
         write(&writing)?;
         writing.commit().map_err(failed)
     }
@@ -298,7 +315,7 @@ fn unreadable(why: Unreadable) -> StoreError {
     StoreError(Box::new(redb::Error::Corrupted(why)))
 }
 
-fn same_id(key: &str, id: KeyId) -> Result<(), Unreadable> {
+pub(super) fn same_id(key: &str, id: KeyId) -> Result<(), Unreadable> {
     if key == id.as_str() { Ok(()) } else { Err(format!("it holds the record of {id}")) }
 }
 

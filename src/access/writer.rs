@@ -13,6 +13,7 @@ use super::decide::KeyChange;
 use super::desk::Desk;
 use super::directory::DirectoryReader;
 use super::error::AccessError;
+use super::export::AccessExport;
 use super::health::Health;
 use super::idempotency::IdempotencyKey;
 use super::key::{KeyRecord, NewKey};
@@ -99,6 +100,7 @@ pub(super) enum Command {
     IssueToken(Box<NewToken>, Option<IdempotencyKey>, Reply<Issued<TokenRecord>>),
     DeactivateToken(KeyId, Reply<Arc<TokenRecord>>),
     SaveUsage(Reply<()>),
+    Export(Reply<AccessExport>),
     /// Everything before it is answered, usage is saved, the thread ends.
     Close,
 }
@@ -189,6 +191,14 @@ impl AccessWriter {
     /// Those of every method.
     pub async fn save_usage(&self) -> Result<(), AccessError> {
         self.send(Command::SaveUsage).await
+    }
+
+    /// Everything on record now, the day's usage included, to be read at leisure.
+    ///
+    /// # Errors
+    /// Those of every method.
+    pub async fn export(&self) -> Result<AccessExport, AccessError> {
+        self.send(Command::Export).await
     }
 
     /// Since when the store can't be written; `None` as long as it can.

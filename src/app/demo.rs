@@ -8,8 +8,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::blueprint::{Blueprint, TlsFiles};
 use super::demo_data::{MadeRegister, RESERVED_MAX};
 use super::init::write_secret;
@@ -21,7 +19,7 @@ use crate::access::{AllowList, Institution, KeyLimits, Name, NewKey, NewToken};
 use crate::audit::Durability;
 use crate::clock::{Clock, Moment};
 use crate::config::Place;
-use crate::datadir::DataDir;
+use crate::datadir::{DataDir, DemoFacts};
 use crate::environment::Environment;
 use crate::gate::FailureLimits;
 use crate::http::plane::{PlaneSettings, Proxies};
@@ -54,16 +52,6 @@ const SEED_DEFAULT: u64 = 1;
 /// Memory for the making of the register; given back before it is opened.
 const LOAD_CACHE_BYTES: usize = 512 * 1024 * 1024;
 
-/// What the directory was made with; written last, so that its presence means
-/// that everything is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Made {
-    reserved: u64,
-    seed: u64,
-}
-
-const MADE_FILE: &str = "demo.json";
 /// Marks a directory whose making was begun by the demo, so that it may be begun again.
 const MAKING_FILE: &str = "demo.making";
 
@@ -95,12 +83,9 @@ pub fn demo(options: &DemoOptions) -> Result<(), InstanceError> {
     control_runtime()?.block_on(run(blueprint, data, surroundings))
 }
 
-fn make_or_keep(data: &DataDir, options: &DemoOptions) -> Result<Made, InstanceError> {
+fn make_or_keep(data: &DataDir, options: &DemoOptions) -> Result<DemoFacts, InstanceError> {
     let io = |error: io::Error| InstanceError::new(&data.path().display().to_string(), error);
-    let made_file = data.path().join(MADE_FILE);
-    if made_file.exists() {
-        let text = fs::read_to_string(&made_file).map_err(io)?;
-        let made: Made = serde_json::from_str(&text).map_err(|error| InstanceError::new(MADE_FILE, error))?;
+    if let Some(made) = DemoFacts::read(&data.demo()).map_err(io)? {
         let differs = options.reserved.is_some_and(|reserved| u64::from(reserved) != made.reserved)
             || options.seed.is_some_and(|seed| seed != made.seed);
         if differs {
@@ -114,6 +99,12 @@ fn make_or_keep(data: &DataDir, options: &DemoOptions) -> Result<Made, InstanceE
                 ),
             ));
         }
+        if !data.path().join("free.csv").exists() {
+            // Restored from a backup, which holds no samples.
+            MadeRegister { reserved: made.reserved, seed: made.seed }
+                .write_samples(data.path())
+                .map_err(io)?;
+        }
         return Ok(made);
     }
     let making = data.path().join(MAKING_FILE);
@@ -124,13 +115,12 @@ fn make_or_keep(data: &DataDir, options: &DemoOptions) -> Result<Made, InstanceE
         return Err(InstanceError::new("demo", format!("{} is no demo directory", data.path().display())));
     }
     fs::write(&making, b"").map_err(io)?;
-    let made = Made {
+    let made = DemoFacts {
         reserved: options.reserved.map_or(RESERVED_DEFAULT, u64::from),
         seed: options.seed.unwrap_or(SEED_DEFAULT),
     };
     make(data, made)?;
-    let text = serde_json::to_string(&made).map_err(|error| InstanceError::new(MADE_FILE, error))?;
-    fs::write(&made_file, text).map_err(io)?;
+    made.write(&data.demo()).map_err(io)?;
     fs::remove_file(&making).map_err(io)?;
     Ok(made)
 }
@@ -147,7 +137,7 @@ fn begin_again(data: &DataDir) -> io::Result<()> {
     Ok(())
 }
 
-fn make(data: &DataDir, made: Made) -> Result<(), InstanceError> {
+fn make(data: &DataDir, made: DemoFacts) -> Result<(), InstanceError> {
     if made.reserved > RESERVED_MAX {
         return Err(InstanceError::new("demo", format!("--reserved goes up to {RESERVED_MAX}")));
     }
@@ -311,7 +301,7 @@ struct Announcement {
 }
 
 impl Announcement {
-    fn new(data: &DataDir, options: &DemoOptions, made: Made) -> Result<Self, InstanceError> {
+    fn new(data: &DataDir, options: &DemoOptions, made: DemoFacts) -> Result<Self, InstanceError> {
         let first = |name: &str| {
             let text = fs::read_to_string(data.path().join(name));
             let text = text.map_err(|error| InstanceError::new(name, error))?;

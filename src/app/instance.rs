@@ -15,6 +15,7 @@ use super::signals::{Signals, Wish};
 use super::sockets::{Addresses, Bound, Passed, Sockets};
 use crate::access::{AccessThread, AccessWriter, DirectoryReader};
 use crate::audit::{AuditUnavailable, Trail, TrailThread};
+use crate::backup::Backups;
 use crate::clock::Clock;
 use crate::datadir::DataDir;
 use crate::gate::Gate;
@@ -109,6 +110,7 @@ pub async fn run(
         access: parts.access.clone(),
         register: parts.register.clone(),
         commander: parts.commander.clone(),
+        backups: parts.backups(&blueprint, &data, &clock),
         clock: clock.clone(),
         default_limits: Arc::clone(&default_limits),
     });
@@ -281,6 +283,17 @@ impl Parts {
         )
         .map_err(|error| InstanceError::new("access store", error))?;
         Ok(((trail, trail_thread), access))
+    }
+
+    fn backups(&self, blueprint: &Blueprint, data: &DataDir, clock: &Clock) -> Backups {
+        Backups::new(
+            self.trail.clone(),
+            self.register.clone(),
+            self.access.clone(),
+            blueprint.environment,
+            clock.clone(),
+            data.demo(),
+        )
     }
 
     /// Stops the writers; the trail's last record is written last.

@@ -4,7 +4,7 @@
 //! - [`blueprint`]: what an instance is built from.
 //! - [`instance`]: the parts at work, from bound sockets to a clean end.
 //! - [`demo`]: the test environment in one go.
-//! - [`serve`], [`init`], [`audit`]: the server commands.
+//! - [`serve`], [`init`], [`audit`], [`snapshot`], [`restore`]: the server commands.
 
 pub mod audit;
 pub mod blueprint;
@@ -14,6 +14,7 @@ pub mod init;
 pub mod instance;
 mod notify;
 mod process;
+pub mod restore;
 pub mod serve;
 mod signals;
 pub mod snapshot;

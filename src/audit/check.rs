@@ -8,6 +8,7 @@ use super::codec::{Body, VerificationView};
 use super::damage::{ReadError, TornTail};
 use super::disk::{Directory, Disk};
 use super::record::{Item, Opened};
+use super::segment::Group;
 use super::walk::{Last, walk};
 use crate::clock::Moment;
 use crate::environment::Environment;
@@ -39,6 +40,8 @@ pub struct CheckReport {
     pub environment: Option<Environment>,
     /// Bytes of torn tails that starts have set aside.
     pub recovered_bytes: u64,
+    /// The highest sequence of the register that an answer names.
+    pub register_sequence_max: u64,
     /// How the trail ends.
     pub ending: Ending,
 }
@@ -54,6 +57,7 @@ impl CheckReport {
         let verified = view.items().filter(|item| matches!(item, Item::Verified { .. }));
         self.numbers += verified.count() as u64;
         self.verifications += 1;
+        self.register_sequence_max = self.register_sequence_max.max(view.verification.register.sequence);
         self.first_answered_at.get_or_insert(view.verification.answered_at);
         self.last_answered_at = Some(view.verification.answered_at);
     }
@@ -134,27 +138,45 @@ fn unsound(checked: &Result<CheckReport, ReadError>) -> Option<(PathBuf, u64)> {
 }
 
 pub(super) fn check_disk(disk: &dyn Disk) -> Result<CheckReport, ReadError> {
-    let mut report = CheckReport::default();
-    let mut closed_at = None;
+    let mut tally = Tally::default();
     let walked = walk(disk, u64::MAX, &mut |group| {
-        report.groups += 1;
+        tally.group(group);
+        ControlFlow::Continue(())
+    })?;
+    let torn = walked.torn.map(|torn| torn.public(disk));
+    Ok(tally.report(walked.spans.len() as u64, walked.end.map(|end| end.last), torn))
+}
+
+/// Collects a report, group by group.
+#[derive(Default)]
+pub(super) struct Tally {
+    report: CheckReport,
+    closed_at: Option<Moment>,
+}
+
+impl Tally {
+    pub(super) fn group(&mut self, group: &Group<'_>) {
+        self.report.groups += 1;
         for (_, body) in group.records() {
-            report.records += 1;
+            self.report.records += 1;
             match body {
-                Body::Verification(view) => report.verification(&view),
-                Body::Opened(opened) => report.opened(&opened),
-                Body::Closed(moment) => closed_at = Some(moment),
+                Body::Verification(view) => self.report.verification(&view),
+                Body::Opened(opened) => self.report.opened(&opened),
+                Body::Closed(moment) => self.closed_at = Some(moment),
                 Body::Sealed => {}
             }
         }
-        ControlFlow::Continue(())
-    })?;
-    report.segments = walked.spans.len() as u64;
-    report.ending = match (walked.torn, walked.end, closed_at) {
-        (Some(torn), ..) => Ending::TornTail(torn.public(disk)),
-        (None, None, _) => Ending::Empty,
-        (None, Some(end), Some(at)) if end.last == Last::Closed => Ending::Closed { at },
-        (None, Some(_), _) => Ending::Open,
-    };
-    Ok(report)
+    }
+
+    /// The whole report; `last` is the last record's kind, if there is one.
+    pub(super) fn report(mut self, segments: u64, last: Option<Last>, torn: Option<TornTail>) -> CheckReport {
+        self.report.segments = segments;
+        self.report.ending = match (torn, last, self.closed_at) {
+            (Some(torn), ..) => Ending::TornTail(torn),
+            (None, None, _) => Ending::Empty,
+            (None, Some(Last::Closed), Some(at)) => Ending::Closed { at },
+            (None, Some(_), _) => Ending::Open,
+        };
+        self.report
+    }
 }

@@ -9,7 +9,8 @@
 //! A [`LocalRecorder`] stages a record and gives a [`Pending`]; awaiting it gives
 //! a [`Receipt`], which nothing else makes. Beside the writer, a preparer keeps
 //! the next segment ready; a start ([`open`]) verifies and repairs the end of the
-//! trail; [`check()`] and [`dump()`] read it offline.
+//! trail; [`check()`] and [`dump()`] read it offline. A [`TrailExtent`] gives the
+//! bytes up to a durable place, a [`TrailImport`] makes a trail of them.
 //!
 //! The file format is specified in `segment.rs`, the bytes of a record in
 //! `codec.rs`.
@@ -20,8 +21,10 @@ mod damage;
 mod disk;
 mod dump;
 mod exchange;
+mod extent;
 mod find;
 mod id;
+mod import;
 mod meters;
 mod pending;
 mod receipt;
@@ -51,7 +54,9 @@ pub fn reencoded(body: &[u8]) -> Option<Vec<u8>> {
 pub use check::{CheckReport, Ending, check};
 pub use damage::{Damage, DecodeError, Flaw, ReadError, TornTail};
 pub use dump::{DumpError, DumpFilter, Dumped, dump};
+pub use extent::{SegmentExtent, TrailExtent};
 pub use id::{NotAnId, VerificationId};
+pub use import::TrailImport;
 pub use pending::Pending;
 pub use receipt::{AuditUnavailable, Receipt, RecordRefused};
 pub use record::{Item, Refusal, RegisterState, Shape, Told, Verification, VerificationRecord};

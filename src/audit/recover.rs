@@ -112,7 +112,7 @@ fn torn_file(disk: &dyn Disk, torn: &Torn) -> io::Result<(String, Box<dyn DiskFi
     Err(io::Error::other(format!("{TORN_FILES_MAX} torn tails of this place are kept already")))
 }
 
-fn write_zeros(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
+pub(super) fn write_zeros(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
     let mut at = from;
     while at < to {
         let bytes = ZEROS.len().min((to - at) as usize);

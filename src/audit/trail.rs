@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use super::damage::ReadError;
 use super::disk::{Directory, Disk};
 use super::exchange::{End, lock};
+use super::extent::TrailExtent;
 use super::find::find;
 use super::id::VerificationId;
 use super::meters;
@@ -276,6 +277,12 @@ impl Trail {
     /// When a file cannot be read or is damaged where it was read.
     pub fn find(&self, id: VerificationId) -> Result<Option<VerificationRecord>, ReadError> {
         find(&self.0, id)
+    }
+
+    /// What is on the trail up to here: everything that was answered before.
+    #[must_use]
+    pub fn extent(&self) -> TrailExtent {
+        TrailExtent::of(&self.0)
     }
 
     /// Resolves, with the reason, when the trail has failed for good; never when

@@ -337,7 +337,7 @@ fn later_group(window: &mut Window, from: u64) -> io::Result<Option<u64>> {
     Ok(None)
 }
 
-fn last_of(group: &Group<'_>) -> Last {
+pub(super) fn last_of(group: &Group<'_>) -> Last {
     group.records().fold(Last::Other, |_, (_, body)| match body {
         Body::Sealed => Last::Sealed,
         Body::Closed(_) => Last::Closed,

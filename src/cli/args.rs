@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use ipnet::Ipv4Net;
 
+use super::backup_args::{BackupArgs, EXIT_BACKUP, EXIT_RESTORE, RestoreArgs};
 use super::change_args::{ChangeArgs, EXIT_CHANGE, EXIT_ENTRY, EntryArgs, WithdrawArgs};
 use crate::environment::Environment;
 
@@ -69,6 +70,12 @@ pub(crate) enum Command {
     /// The reserved numbers as a file for exchange.
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// Back up the whole data directory of a running gateway.
+    #[command(after_help = EXIT_BACKUP)]
+    Backup(BackupArgs),
+    /// Make a new data directory of a backup, or check one.
+    #[command(after_help = EXIT_RESTORE)]
+    Restore(RestoreArgs),
     /// Read the audit trail of a stopped gateway.
     #[command(subcommand)]
     Audit(AuditCommand),

@@ -114,6 +114,18 @@ impl Client {
         tokio::time::timeout(ANSWER_TIMEOUT, exchange).await.unwrap_or(Err(ClientError::Timeout("answer")))
     }
 
+    /// Asks for something that is not read whole: the answer's body, still to come.
+    pub(crate) async fn download(
+        &self,
+        connection: &mut Connection,
+        path: &str,
+    ) -> Result<Incoming, ClientError> {
+        let request = self.request(Method::GET, path, None)?;
+        let head = async { accepted(connection.send(request).await.map_err(ClientError::Http)?).await };
+        let head = tokio::time::timeout(ANSWER_TIMEOUT, head).await;
+        Ok(head.unwrap_or(Err(ClientError::Timeout("answer")))?.into_body())
+    }
+
     /// Begins a request whose NDJSON body flows while its answer does.
     pub(crate) async fn upload(
         &self,

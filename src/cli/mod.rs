@@ -7,6 +7,8 @@
 //! error text: what clap would repeat of a command line is redacted.
 
 mod args;
+mod backup;
+mod backup_args;
 mod bulk;
 mod change;
 mod change_args;
@@ -21,6 +23,7 @@ mod lines;
 mod progress;
 mod refusal;
 mod rejected;
+mod restore;
 mod server;
 #[cfg(test)]
 mod testing;
@@ -61,6 +64,11 @@ fn dispatch(command: &Command) -> Result<Exit, CliError> {
         Command::Serve(args) => server::serve(args),
         Command::Init(args) => server::init(args),
         Command::Snapshot(command) => server::snapshot(command),
+        Command::Backup(args) => {
+            let client = admin(&args.admin)?;
+            block_on(backup::run(args, &client))
+        }
+        Command::Restore(args) => restore::run(args),
         Command::Audit(AuditCommand::Dump(args)) => server::audit_dump(args),
         Command::Audit(AuditCommand::Check(args)) => server::audit_check(args),
         Command::Verify(args) => {

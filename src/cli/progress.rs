@@ -47,6 +47,28 @@ impl Progress {
         self.bar.set_message(format!("{rows} rows, {rate:.0} a second{left}"));
     }
 
+    /// A bar over bytes alone; how many they are may be told later.
+    pub(crate) fn of_bytes(bytes: Option<u64>) -> Self {
+        Self { is_sized: true, ..Self::new(Some(bytes.unwrap_or(0)), 0) }
+    }
+
+    /// So many bytes it will be, or about.
+    pub(crate) fn expect(&self, bytes: u64) {
+        self.bar.set_length(bytes);
+    }
+
+    /// So many bytes are done.
+    pub(crate) fn show_bytes(&mut self, bytes: u64) {
+        if self.bar.is_hidden() || self.drawn.is_some_and(|drawn| drawn.elapsed() < REDRAW) {
+            return;
+        }
+        self.drawn = Some(Instant::now());
+        self.bar.set_position(bytes);
+        let mib = |bytes: f64| bytes / f64::from(1 << 20);
+        let rate = rate(bytes, self.started.elapsed());
+        self.bar.set_message(format!("{:.0} MiB, {:.0} MiB a second", mib(bytes as f64), mib(rate)));
+    }
+
     /// Since the beginning of this run.
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()

@@ -64,6 +64,8 @@ codes! {
     RequestTimeout = "request-timeout", 408, "The request came too slowly";
     /// An import that would change more of the register than one import may.
     MassChange = "mass-change", 409, "The import would change too much of the register";
+    /// A backup is being made already.
+    BackupRunning = "backup-running", 409, "A backup is being made already";
     /// The same idempotency key with another request.
     IdempotencyMismatch = "idempotency-mismatch", 409, "The idempotency key was used for another request";
     /// Messages of a feed before this one are missing; `expected` is the first.

@@ -13,6 +13,9 @@
 //! `schedule`, `store`, `reader`, `command`, [`bulk`],
 //! `exchange`.
 //!
+//! A [`RegisterExport`] gives every row as of one commit, a [`RegisterImport`]
+//! makes a store of them: a backup and its way back.
+//!
 //! The room knows neither HTTP nor who asks. What follows by itself at a set
 //! second (art. 23d(3)) goes the same way as a command: the writer keeps the
 //! schedule, waits for its next moment beside its queue, and decides what is due
@@ -58,7 +61,9 @@ pub use feed::{Delivery, Feed, FeedSequence, FeedStanding};
 pub use law::{Change, Command, Refusal, Renumbering};
 pub use reader::{EntryHistory, Reader};
 pub use snapshot::Snapshot;
-pub use store::{ChainReport, Damage, Idempotency, OpenError, StoreError};
+pub use store::{
+    ChainReport, Damage, Idempotency, OpenError, RegisterExport, RegisterHeld, RegisterImport, StoreError,
+};
 pub use words::{
     Applicant, Channel, DocumentSeen, EventKind, NotARegistrant, Obstacle, OutsideOfStamps, Registrant,
     Sequence, Stamp,

@@ -9,7 +9,7 @@ use super::entry::State;
 use super::event::StoredEvent;
 use super::feed::FeedStanding;
 use super::snapshot::Snapshot;
-use super::store::{ChainReport, StoreError, StoreHandle};
+use super::store::{ChainReport, RegisterExport, StoreError, StoreHandle};
 use super::words::Sequence;
 use crate::clock::Moment;
 use crate::limits::EVENTS_PAGE_MAX;
@@ -109,6 +109,15 @@ impl Reader {
     /// When the store cannot answer.
     pub fn feeds(&self) -> Result<Vec<FeedStanding>, StoreError> {
         self.store.feeds()
+    }
+
+    /// Everything in the register as of the last commit, to be read at leisure
+    /// while the writer goes on. Reads the disk.
+    ///
+    /// # Errors
+    /// When the store cannot answer, or has a table that an export would leave out.
+    pub fn export(&self) -> Result<RegisterExport, StoreError> {
+        self.store.export()
     }
 
     /// Makes the hash of every event again and compares. Reads all events: some

@@ -11,6 +11,7 @@ mod harness;
 mod load;
 
 mod admin;
+mod backup;
 mod canaries;
 mod commands;
 mod contract;

@@ -215,6 +215,27 @@ pub(super) fn access_refusals(prober: &mut Prober) {
     }
 }
 
+/// Several at once: one is made, the others are told so.
+pub(super) fn backup_refusals(prober: &mut Prober) {
+    let operation = prober.operation("backup");
+    let (asked, admin) = (prober.asked(&operation), prober.demo.admin);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while std::time::Instant::now() < deadline {
+        let askers: Vec<_> = (0..8)
+            .map(|_| {
+                let asked = asked.clone();
+                std::thread::spawn(move || asked.send(admin))
+            })
+            .collect();
+        let answers: Vec<Answer> = askers.into_iter().map(|asker| asker.join().expect("an answer")).collect();
+        let refused = answers.into_iter().map(|answer| prober.judge(&operation, answer).status == 409);
+        if refused.fold(false, |any, refused| any | refused) {
+            return;
+        }
+    }
+    panic!("backups were never refused");
+}
+
 /// A body that does not come; the gateway's own deadline ends the wait.
 pub(super) fn too_slow(prober: &mut Prober) {
     for id in ["verify", "verifyBatch"] {

@@ -2,6 +2,7 @@
 
 mod bits;
 mod crash;
+mod extent;
 mod faults;
 mod find;
 mod measure;

@@ -4,6 +4,7 @@
 //! Every handler begins with `Caller`: no call is handled without a token,
 //! and what it may do is asked by role.
 
+mod backup;
 mod body;
 mod feeds;
 mod import;
@@ -14,6 +15,7 @@ mod renumbering;
 mod tokens;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -26,6 +28,7 @@ use axum::routing::{get, post, put};
 use super::control::{leave, method_not_allowed, not_found};
 use super::problem::{Code, Problem};
 use crate::access::{AccessError, AccessWriter, DirectoryReader, KeyLimits, Role};
+use crate::backup::Backups;
 use crate::clock::Clock;
 use crate::gate::{AdminIdentity, Officer, authenticate_admin};
 use crate::register::{Commander, Reader};
@@ -40,6 +43,8 @@ pub struct AdminHandles {
     pub register: Reader,
     /// Changes it.
     pub commander: Commander,
+    /// Makes backups of everything.
+    pub backups: Backups,
     /// What time it is.
     pub clock: Clock,
     /// Limits of keys issued without their own; a reload exchanges them.
@@ -58,6 +63,7 @@ pub fn router(handles: AdminHandles) -> Router {
         .route("/admin/v1/events", get(register::events))
         .route("/admin/v1/feeds", get(feeds::list))
         .route("/admin/v1/import", post(import::import))
+        .route("/admin/v1/backup", get(backup::backup))
         .route("/admin/v1/keys", post(keys::issue).get(keys::list))
         .route("/admin/v1/keys/{id}/deactivate", post(keys::deactivate))
         .route("/admin/v1/keys/{id}/addresses", put(keys::set_addresses))
@@ -115,6 +121,9 @@ impl Caller {
     }
 }
 
+/// When to come again while the access store cannot be written.
+const ACCESS_RETRY: Duration = Duration::from_secs(5);
+
 impl From<AccessError> for Problem {
     fn from(error: AccessError) -> Self {
         let detail = error.to_string();
@@ -125,12 +134,12 @@ impl From<AccessError> for Problem {
             AccessError::AddressesOfOtherEnvironment | AccessError::EveryRoleInProduction => {
                 Self::new(Code::InvalidValue, detail)
             }
-            AccessError::Full => Self::new(Code::AccessUnavailable, detail),
+            AccessError::Full => Self::new(Code::AccessUnavailable, detail).retry_after(ACCESS_RETRY),
             AccessError::Overloaded => Self::overloaded(),
-            AccessError::Unavailable { since } => {
-                Self::new(Code::AccessUnavailable, detail).with("unavailable_since", since.to_string())
-            }
-            AccessError::NoRandomness => Self::new(Code::AccessUnavailable, detail),
+            AccessError::Unavailable { since } => Self::new(Code::AccessUnavailable, detail)
+                .with("unavailable_since", since.to_string())
+                .retry_after(ACCESS_RETRY),
+            AccessError::NoRandomness => Self::new(Code::AccessUnavailable, detail).retry_after(ACCESS_RETRY),
         }
     }
 }

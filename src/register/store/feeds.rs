@@ -23,8 +23,8 @@ use crate::limits::FEED_ANSWERS_KEPT;
 const FEEDS: &str = "feeds";
 const ANSWERS: &str = "feed-answers";
 
-const FEEDS_TABLE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new(FEEDS);
-const ANSWERS_TABLE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new(ANSWERS);
+pub(super) const FEEDS_TABLE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new(FEEDS);
+pub(super) const ANSWERS_TABLE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new(ANSWERS);
 
 const CRC_BYTES: usize = 4;
 
@@ -133,6 +133,22 @@ pub(super) fn standings(txn: &ReadTransaction) -> Result<Vec<FeedStanding>, Stor
             Ok(standing(&feed, key.value(), value.value())?)
         })
         .collect()
+}
+
+/// Is this a row of the one table?
+pub(super) fn judge_standing(key: &[u8], value: &[u8]) -> Result<(), Damage> {
+    let feed = decode_feed(key).ok_or_else(|| damage(FEEDS, None, "a row has no feed's key"))?;
+    standing(&feed, key, value).map(drop)
+}
+
+/// Is this a row of the other? The event that it names, if it names one.
+pub(super) fn judge_answer(key: &[u8], value: &[u8]) -> Result<Sequence, Damage> {
+    let of_feed = key.split_last_chunk::<8>().and_then(|(feed, _)| decode_feed(feed));
+    of_feed.ok_or_else(|| damage(ANSWERS, None, "a row has no feed's key"))?;
+    Ok(match decode_answer(key, value)?.1 {
+        FeedAnswer::Event(sequence) => sequence,
+        FeedAnswer::Refused(_) | FeedAnswer::PassedOver => Sequence::ZERO,
+    })
 }
 
 /// Channel, length of the registrant's name, the name: no key begins another.

@@ -16,9 +16,11 @@ mod append;
 mod bulk;
 mod codec;
 mod error;
+mod export;
 mod feeds;
 mod history;
 mod idempotency;
+mod import;
 mod load;
 mod row;
 
@@ -30,10 +32,12 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefi
 pub(super) use append::{Appended, Appending};
 pub(super) use bulk::Bulk;
 pub use error::{Damage, OpenError, StoreError};
+pub use export::RegisterExport;
 pub(super) use feeds::{Delivered, FeedAnswer};
 pub(super) use history::Record;
 pub use idempotency::Idempotency;
 pub(super) use idempotency::Remembered;
+pub use import::{RegisterHeld, RegisterImport};
 #[cfg(test)]
 pub(super) use load::OpenMode;
 pub(super) use load::{Loaded, Opener, Store, file_opener};

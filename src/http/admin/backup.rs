@@ -1,0 +1,141 @@
+//! `GET /admin/v1/backup`: the whole data directory as one archive, made while
+//! the gateway answers.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use hyper::body::Frame;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::{Caller, Handles};
+use crate::access::Role;
+use crate::backup::{Backup, Gone, NotBegun, Piece, WriteError};
+use crate::clock::Moment;
+use crate::http::problem::{Code, Problem};
+
+/// Pieces made ahead of a slow reader: the back-pressure, and about a megabyte.
+const PIECES_AHEAD: usize = 4;
+/// A reader that takes nothing for this long is given up: while it is waited
+/// for, the stores may not use again what they free.
+const STALL_MAX: Duration = Duration::from_secs(60);
+/// How long the maker rests when its reader is behind.
+const REST: Duration = Duration::from_millis(2);
+
+pub(super) async fn backup(State(handles): State<Handles>, caller: Caller) -> Result<Response, Problem> {
+    let officer = caller.needs(&[Role::Operator])?;
+    let backup = handles.backups.begin().await.map_err(|error| refused(error, handles.clock.now()))?;
+    let (pieces, receiver) = mpsc::channel(PIECES_AHEAD);
+    tracing::info!(
+        token_id = %officer.token_id(),
+        sequence = backup.manifest().register.sequence,
+        "a backup begins"
+    );
+    std::thread::Builder::new()
+        .name("backup".to_owned())
+        .spawn(move || make(backup, &pieces))
+        .map_err(|_| Problem::overloaded())?;
+    let body = Body::new(Archive { receiver, is_whole: false });
+    Ok(([(CONTENT_TYPE, "application/octet-stream")], body).into_response())
+}
+
+fn refused(error: NotBegun, now: Moment) -> Problem {
+    match error {
+        NotBegun::Running => Problem::new(Code::BackupRunning, error.to_string()),
+        NotBegun::Access(error) => error.into(),
+        NotBegun::Trail(error) => {
+            tracing::error!(%error, "the trail cannot be read for a backup");
+            Problem::audit_unavailable(now)
+        }
+        NotBegun::Register(error) => {
+            tracing::error!(%error, "the register cannot be read for a backup");
+            Problem::register_unavailable(now)
+        }
+        NotBegun::Demo(error) => {
+            tracing::error!(%error, "the demo's facts cannot be read for a backup");
+            Problem::internal()
+        }
+        NotBegun::Panicked => Problem::internal(),
+    }
+}
+
+/// The maker's thread: it gives way to everybody who answers.
+fn make(backup: Backup, pieces: &mpsc::Sender<Piece>) {
+    if let Err(error) = rustix::process::nice(19) {
+        tracing::debug!(%error, "the backup runs at the ordinary priority");
+    }
+    let started = Instant::now();
+    let outcome = match backup.write(&mut |piece| give(pieces, piece)) {
+        Ok(bytes) => {
+            tracing::info!(bytes, seconds = started.elapsed().as_secs_f64(), "a backup was given away");
+            "complete"
+        }
+        Err(WriteError::Gone) => {
+            tracing::warn!("a backup broke off: nobody takes it any more");
+            "abandoned"
+        }
+        Err(error) => {
+            tracing::error!(%error, "a backup broke off");
+            "failed"
+        }
+    };
+    metrics::counter!("peselgate_backups_total", "outcome" => outcome).increment(1);
+}
+
+/// Waits, within its patience, until there is room for the piece.
+fn give(pieces: &mpsc::Sender<Piece>, piece: Piece) -> Result<(), Gone> {
+    let patience = Instant::now() + STALL_MAX;
+    let mut piece = piece;
+    loop {
+        match pieces.try_send(piece) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Full(back)) if Instant::now() < patience => piece = back,
+            Err(_) => return Err(Gone),
+        }
+        std::thread::sleep(REST);
+    }
+}
+
+/// The archive as a body. Should its maker end before the closing frame, the
+/// body ends with an error, so that the connection is cut and no client takes
+/// the end of what came for the end of the archive.
+struct Archive {
+    receiver: mpsc::Receiver<Piece>,
+    is_whole: bool,
+}
+
+#[derive(Debug)]
+struct BrokenOff;
+
+impl std::fmt::Display for BrokenOff {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the backup broke off")
+    }
+}
+
+impl std::error::Error for BrokenOff {}
+
+impl hyper::body::Body for Archive {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        self.receiver.poll_recv(cx).map(|piece| match piece {
+            Some(Piece::Middle(bytes)) => Some(Ok(Frame::data(bytes.into()))),
+            Some(Piece::Last(bytes)) => {
+                self.is_whole = true;
+                Some(Ok(Frame::data(bytes.into())))
+            }
+            None if self.is_whole => None,
+            None => Some(Err(BrokenOff)),
+        })
+    }
+}
