@@ -221,7 +221,7 @@ fn blueprint(data: &DataDir, options: &DemoOptions) -> Result<Blueprint, Instanc
             write_stall_timeout: Duration::from_secs(10),
             connection_age: Duration::from_secs(600),
             tls_handshake_timeout: Duration::from_secs(5),
-            tls_handshakes_max: 256,
+            tls_handshakes_max: 4,
             drain_timeout: Duration::from_secs(10),
         },
         verification_tls: options.tls.then(|| make_certificate(data.path())).transpose()?,

@@ -73,18 +73,23 @@ async fn establish(worker: &Rc<Worker>, entry: &Entry, peer: Peer, stream: TcpSt
             http2,
         })
     };
+    let patience = worker.settings.header_read_timeout;
     match &worker.tls {
         Some(handshakes) => {
-            let stream = handshakes.accept(stream).await?;
-            let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            serve_http(connection(true, http2), stream, Vec::new()).await
+            let mut stream = handshakes.accept(stream).await?;
+            if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+                return serve_http(connection(true, false), stream, Vec::new()).await;
+            }
+            // The engine would wait for the preface for ever, deaf to retirement.
+            let ahead = sniff(&mut stream, patience).await?;
+            if ahead != PREFACE {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            serve_http(connection(true, true), stream, ahead).await
         }
         None => {
             let mut stream = stream;
-            let sniffing = sniff(&mut stream);
-            let ahead = tokio::time::timeout(worker.settings.header_read_timeout, sniffing)
-                .await
-                .map_err(|_| io::ErrorKind::TimedOut)??;
+            let ahead = sniff(&mut stream, patience).await?;
             let http2 = ahead == PREFACE;
             serve_http(connection(false, http2), stream, ahead).await
         }
@@ -92,17 +97,20 @@ async fn establish(worker: &Rc<Worker>, entry: &Entry, peer: Peer, stream: TcpSt
 }
 
 /// Reads until the bytes are, or can no longer become, HTTP/2's preface.
-async fn sniff(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
-    let mut ahead = Vec::with_capacity(PREFACE.len());
-    while ahead.len() < PREFACE.len() && PREFACE.starts_with(&ahead) {
-        let mut rest = [0u8; PREFACE.len()];
-        let room = PREFACE.len() - ahead.len();
-        match stream.read(&mut rest[..room]).await? {
-            0 => break,
-            count => ahead.extend_from_slice(&rest[..count]),
+async fn sniff<S: AsyncRead + Unpin>(stream: &mut S, patience: Duration) -> io::Result<Vec<u8>> {
+    let sniffing = async {
+        let mut ahead = Vec::with_capacity(PREFACE.len());
+        while ahead.len() < PREFACE.len() && PREFACE.starts_with(&ahead) {
+            let mut rest = [0u8; PREFACE.len()];
+            let room = PREFACE.len() - ahead.len();
+            match stream.read(&mut rest[..room]).await? {
+                0 => break,
+                count => ahead.extend_from_slice(&rest[..count]),
+            }
         }
-    }
-    Ok(ahead)
+        Ok(ahead)
+    };
+    tokio::time::timeout(patience, sniffing).await.map_err(|_| io::ErrorKind::TimedOut)?
 }
 
 async fn serve_http<S>(connection: Rc<Connection>, stream: S, ahead: Vec<u8>) -> io::Result<()>
@@ -112,7 +120,7 @@ where
     let control = Rc::clone(&connection.control);
     control.begins_serving();
     let header_read_timeout = connection.worker.settings.header_read_timeout;
-    let io = TokioIo::new(GuardedIo::new(stream, Rc::clone(&control), ahead, !connection.http2));
+    let io = TokioIo::new(GuardedIo::new(stream, Rc::clone(&control), ahead, connection.http2));
     if connection.http2 {
         let service = service_fn(move |request: Request<Incoming>| {
             let connection = Rc::clone(&connection);
