@@ -9,14 +9,14 @@
 # with a demo's fictional data. The exit status is 0 when every attack met its
 # defence; speeds are told, not judged.
 #
-# Needs Linux, Python 3.11 and wrk; slowhttptest, h2load (nghttp2-client), sslscan
-# and testssl.sh for their rows. What is missing is installed as root with
+# Needs Linux, Python 3.11 and wrk; slowhttptest, h2load (nghttp2-client), haproxy,
+# nginx, sslscan and testssl.sh for their rows. What is missing is installed as root with
 # apt-get, else the row says so.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 declare -A package=([wrk]=wrk [slowhttptest]=slowhttptest [h2load]=nghttp2-client [sslscan]=sslscan
-  [testssl]=testssl.sh [taskset]=util-linux)
+  [testssl]=testssl.sh [haproxy]=haproxy [nginx]=nginx-light [taskset]=util-linux)
 missing=()
 for tool in "${!package[@]}"; do
   command -v "$tool" >/dev/null || missing+=("${package[$tool]}")

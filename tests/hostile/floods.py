@@ -29,10 +29,10 @@ def rapid_reset(gate: Gateway) -> Iterator[bytes]:
 
 
 def made_you_reset(gate: Gateway) -> Iterator[bytes]:
-    """CVE-2025-8671: make the server reset the stream, by a window of nothing."""
+    """CVE-2025-8671: make the server reset the stream, by a window beyond its bound."""
     block = frames.head("POST", "/v1/verify", gate.key)
     for stream in streams():
-        yield frame(HEADERS, END_HEADERS, stream, block) + frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", 0))
+        yield frame(HEADERS, END_HEADERS, stream, block) + frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", 0x7FFFFFFF))
 
 
 def continuation(gate: Gateway) -> Iterator[bytes]:
@@ -106,14 +106,13 @@ def flood(gate: Gateway, make, seconds: float) -> tuple[Counter, int, int]:
     return ends, count, sent
 
 
-def row(name: str, title: str, make, must_end: bool) -> Row:
+def row(name: str, title: str, make) -> Row:
     def attack(gate: Gateway, seconds: float) -> Seen:
         ends, count, sent = flood(gate, make, seconds)
         told = ", ".join(f"{end} {times}" for end, times in ends.most_common())
         seen = Seen(f"{count} connections, {sent / 1e6:.1f} MB: {told}")
-        if must_end:
-            # The very last one is ended by the clock.
-            seen.expect(ends["lived on"] <= 1 < count, "the flood was not ended")
+        # The very last one is ended by the clock.
+        seen.expect(ends["lived on"] <= 1 < count, "the flood was not ended")
         return seen
 
     return Row(name, title, attack, 6)
@@ -166,13 +165,13 @@ def torn(gate: Gateway, seconds: float) -> Seen:
 
 
 ROWS = [
-    row("rapid-reset", "HTTP/2 rapid reset", rapid_reset, True),
-    row("made-you-reset", "HTTP/2 made-you-reset", made_you_reset, True),
-    row("continuation", "HTTP/2 CONTINUATION flood", continuation, True),
-    row("empty-continuation", "HTTP/2 flood of empty CONTINUATION", empty_continuation, True),
-    row("empty-data", "HTTP/2 flood of empty DATA", empty_data, False),
-    row("ping", "HTTP/2 PING flood", ping, False),
-    row("settings", "HTTP/2 SETTINGS flood", settings, False),
-    row("stray-ack", "HTTP/2 flood of stray acknowledgements", stray_ack, False),
+    row("rapid-reset", "HTTP/2 rapid reset", rapid_reset),
+    row("made-you-reset", "HTTP/2 made-you-reset", made_you_reset),
+    row("continuation", "HTTP/2 CONTINUATION flood", continuation),
+    row("empty-continuation", "HTTP/2 flood of empty CONTINUATION", empty_continuation),
+    row("empty-data", "HTTP/2 flood of empty DATA", empty_data),
+    row("ping", "HTTP/2 PING flood", ping),
+    row("settings", "HTTP/2 SETTINGS flood", settings),
+    row("stray-ack", "HTTP/2 flood of stray acknowledgements", stray_ack),
     Row("torn", "HTTP/2 torn and impossible frames", torn, 6),
 ]

@@ -105,5 +105,5 @@ def zombie(pid: int) -> bool:
 
 ROWS = [
     Row("files", "out of file descriptors", out_of_files, 6, unhurt=False),
-    Row("sigterm", "SIGTERM under load", terminated, load=False),
+    Row("sigterm", "SIGTERM under load", terminated, load=False, ends=True),
 ]

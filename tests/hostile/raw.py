@@ -1,12 +1,16 @@
 """Raw requests with an answer each: ambiguous framing, too much of anything, forged origins."""
 
 import json
+import os
 import re
+import shutil
 import socket
+import subprocess
 import time
+from pathlib import Path
 
-from gateway import Gateway, read_all
-from row import Row, Seen
+from gateway import Gateway, read_all, until
+from row import Missing, Row, Seen
 
 SMUGGLED = b"GET /v1/smuggled HTTP/1.1\r\nhost: g\r\n\r\n"
 
@@ -93,6 +97,93 @@ def smuggling(gate: Gateway, seconds: float) -> Seen:
     return seen
 
 
+HAPROXY = """
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 3s
+  timeout server 5s
+frontend front
+  bind unix@{socket}
+  default_backend gateway
+backend gateway
+  http-reuse always
+  server gateway {host}:{port}
+"""
+
+NGINX = """
+daemon off; pid {socket}.pid; error_log /dev/null; user root;
+events {{ worker_connections 64; }}
+http {{
+  access_log off; client_body_temp_path {work}; proxy_temp_path {work}; fastcgi_temp_path {work};
+  uwsgi_temp_path {work}; scgi_temp_path {work}; keepalive_timeout 3; client_body_timeout 3;
+  upstream gateway {{ server {host}:{port}; keepalive 4; }}
+  server {{
+    listen unix:{socket};
+    location / {{
+      proxy_pass http://gateway; proxy_http_version 1.1; proxy_set_header connection ""; proxy_next_upstream off;
+    }}
+  }}
+}}
+"""
+
+
+def behind(name: str, command: list[str], text: str):
+    """The same table through a proxy that reuses its connections to the gateway.
+
+    Nobody answers for the proxy's own leniency; but whatever it passes on as one
+    message the gateway must read as one: the 404 of the smuggled request, counted
+    by the gateway, must each have been answered to the one who sent it.
+    """
+
+    def attack(gate: Gateway, seconds: float) -> Seen:
+        if not (program := shutil.which(command[0], path=os.environ["PATH"] + ":/usr/sbin")):
+            raise Missing(f"{command[0]} is missing")
+        work, (host, port) = gate.place.work, gate.address
+        at = work / f"{name}.sock"
+        config = work / f"{name}.conf"
+        config.write_text(text.format(socket=at, host=host, port=port, work=work / "tmp"))
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        proxy = subprocess.Popen([program, *command[1:], str(config)], **quiet)
+        try:
+            return through(gate, name, at)
+        finally:
+            proxy.terminate()
+            proxy.wait()
+
+    return attack
+
+
+def through(gate: Gateway, name: str, at: Path) -> Seen:
+    def not_found() -> float:
+        return gate.metrics().get('peselgate_refusals_total{code="not-found"}', 0)
+
+    def ask(data: bytes) -> list[int]:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(6)
+            client.connect(str(at))
+            client.sendall(data)
+            return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", read_all(client))]
+
+    seen = Seen()
+    seen.expect(until(at.exists, 10) is not None, f"{name} did not start")
+    good = ask(gate.request("connection: close"))
+    seen.expect(good == [200], f"a good request through {name}: {good}")
+    cases, refused, second = framings(gate), 0, 0
+    for case, data in cases:
+        before = not_found()
+        # Says that it is the last, so that a patient proxy ends with it.
+        statuses = ask(data + SMUGGLED.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
+        refused += statuses[:1] == [400]
+        second += 404 in statuses
+        reached = not_found() - before
+        seen.expect(reached <= statuses.count(404), f"{case}: {reached:.0f} smuggled, answers {statuses}")
+        again = ask(gate.request("connection: close"))
+        seen.expect(again == [200], f"after {case} the next one got {again}")
+    seen.defence = f"{len(cases)} messages through {name}: {refused} refused, {second} honest second requests, none smuggled"
+    return seen
+
+
 def sizes(gate: Gateway) -> list[tuple[str, bytes, set[int]]]:
     number = gate.pesel
     post = lambda body, path="/v1/verify", *more: gate.request(*more, body=body).replace(b"/v1/verify", path.encode(), 1)
@@ -163,9 +254,9 @@ def again_and_again(table):
     """The table once for its verdict, then on and on as traffic."""
 
     def attack(gate: Gateway, seconds: float) -> Seen:
-        until = time.monotonic() + seconds
+        end = time.monotonic() + seconds
         seen = table(gate, seconds)
-        while time.monotonic() < until and not seen.failures:
+        while time.monotonic() < end and not seen.failures:
             seen = table(gate, seconds)
         return seen
 
@@ -174,6 +265,8 @@ def again_and_again(table):
 
 ROWS = [
     Row("smuggling", "smuggling: CL.TE, TE.CL, TE.TE, CL.CL, folds, bare LF, chunk extensions", again_and_again(smuggling), 5),
+    Row("behind-haproxy", "the same behind haproxy", behind("haproxy", ["haproxy", "-db", "-f"], HAPROXY), 6),
+    Row("behind-nginx", "the same behind nginx", behind("nginx", ["nginx", "-c"], NGINX), 6),
     Row("oversized", "oversized head, URI, body, batch, line, JSON depth; doubled fields", again_and_again(oversized), 5),
     Row("origin", "forged origin: X-Forwarded-For and kin, PROXY from anybody", again_and_again(origin), 5),
 ]
