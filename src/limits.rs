@@ -48,6 +48,13 @@ pub const GROUP_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// Bytes of records that wait for the trail's writer before new ones are refused
 /// as `overloaded`.
 pub const TRAIL_PENDING_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Records of one worker that wait for the trail before new ones are refused as
+/// `overloaded`: what is accepted then waits for tens of milliseconds, not for
+/// seconds, however many connections and streams ask.
+pub const TRAIL_PENDING_RECORDS_MAX: usize = 1_024;
+/// Readings of history or evidence that one worker has under way or waiting for a
+/// thread before new ones are refused as `overloaded`.
+pub const STORE_READS_PENDING_MAX: usize = 256;
 /// The smallest trail segment that may be configured.
 pub const SEGMENT_BYTES_MIN: u64 = 4 * 1024 * 1024;
 /// The largest trail segment that may be configured.

@@ -95,7 +95,10 @@ fn describe() {
         "peselgate_connections_accepted_total",
         "Connections accepted on the verification plane."
     );
-    describe_counter!("peselgate_connections_refused_total", "Connections closed unanswered, by reason.");
+    describe_counter!(
+        "peselgate_connections_refused_total",
+        "Connections closed at once, or cut for a flood of frames, by reason."
+    );
     describe_counter!("peselgate_accept_errors_total", "Failed accepts, e.g. out of file descriptors.");
     describe_counter!(
         "peselgate_limiter_refusals_total",

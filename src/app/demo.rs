@@ -214,7 +214,7 @@ fn blueprint(data: &DataDir, options: &DemoOptions) -> Result<Blueprint, Instanc
             write_stall_timeout: Duration::from_secs(10),
             connection_age: Duration::from_secs(600),
             tls_handshake_timeout: Duration::from_secs(5),
-            tls_handshakes_max: 256,
+            tls_handshakes_max: 4,
             proxies: Proxies::default(),
             proxy_header_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(10),

@@ -26,6 +26,7 @@ use super::receipt::RecordRefused;
 use super::record::{Item, Shape, Verification};
 use super::segment::RECORD_HEADER_BYTES;
 use super::shared::Shared;
+use crate::limits::TRAIL_PENDING_RECORDS_MAX;
 
 /// One worker's place in the trail, on its way to the worker's thread.
 pub struct Recorder {
@@ -158,7 +159,9 @@ impl LocalRecorder {
         }
         let tail = self.tail();
         let mut staged = local.staged.borrow_mut();
-        if staged.bytes.len() + local.shared.inbox.pending_bytes() >= local.shared.pending_bytes_max {
+        if staged.bytes.len() + local.shared.inbox.pending_bytes() >= local.shared.pending_bytes_max
+            || local.waiting.borrow().len() >= TRAIL_PENDING_RECORDS_MAX
+        {
             return Err(RecordRefused::Overloaded);
         }
         let start = staged.bytes.len();

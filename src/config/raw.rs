@@ -166,7 +166,7 @@ impl Default for RawVerification {
             connection_age_s: 600,
             drain_timeout_ms: 10_000,
             tls_handshake_timeout_ms: 5_000,
-            tls_handshakes_max: 256,
+            tls_handshakes_max: 4,
             proxy_protocol_from: Vec::new(),
             proxy_header_timeout_ms: 5_000,
             tls: None,

@@ -101,8 +101,9 @@ fn ambiguous_messages_are_never_answered_twice() {
         ),
     ];
     for (what, rest) in framings {
+        // Nothing but the framing itself makes it the last on its connection.
         let head = format!(
-            "POST /v1/verify HTTP/1.1\r\nhost: g\r\nconnection: close\r\nauthorization: Bearer {key}\r\n\
+            "POST /v1/verify HTTP/1.1\r\nhost: g\r\nauthorization: Bearer {key}\r\n\
              content-type: application/json\r\n{rest}"
         );
         let replies = answers(demo.instance.verification, head.as_bytes());
@@ -111,6 +112,26 @@ fn ambiguous_messages_are_never_answered_twice() {
             assert_eq!(reply.problem(), (400, "malformed-request".to_owned()), "{what}");
             reply.check_promises();
         }
+    }
+}
+
+/// A stream needs a transfer coding; what stands behind it on the connection may
+/// be somebody's body, so it is never answered.
+#[test]
+fn nothing_is_answered_behind_a_stream() {
+    let demo = Demo::shared();
+    let (key, number) = (demo.key(), &demo.numbers("free.csv")[0]);
+    let line = format!("\"{number}\"\n");
+    for coding in ["chunked", "identity\r\ntransfer-encoding: chunked", "chunked, chunked"] {
+        let bytes = format!(
+            "POST /v1/verify/batch HTTP/1.1\r\nhost: g\r\nauthorization: Bearer {key}\r\n\
+             content-type: application/x-ndjson\r\ntransfer-encoding: {coding}\r\n\r\n\
+             {:x}\r\n{line}\r\n0\r\n\r\nGET /v1/status HTTP/1.1\r\nhost: g\r\n\r\n",
+            line.len()
+        );
+        let replies = answers(demo.instance.verification, bytes.as_bytes());
+        assert_eq!(replies.len(), 1, "{coding}: {replies:?}");
+        assert_eq!(replies[0].header("connection"), Some("close"), "{coding}");
     }
 }
 

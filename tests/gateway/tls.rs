@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Method;
 use rustix::process::Signal;
@@ -171,5 +171,47 @@ fn a_reload_shows_the_new_certificate_and_drops_nobody() {
     assert_eq!(shown, second);
     Caller::with(connection, &key).verify(&fictional(4)).good();
     standing.verify(&fictional(5)).good();
+    served.instance.stop();
+}
+
+/// Who says nothing before, amid or after a handshake keeps nobody else waiting
+/// and is not waited for.
+#[test]
+fn a_silent_client_keeps_nobody_out() {
+    let dir = tempfile::tempdir().expect("a directory");
+    init(&dir.path().join("data"), "test");
+    write_certificate(dir.path());
+    let file = dir.path().join("tls.pem");
+    let tables = format!(
+        "[verification.tls]\ncertificate_file = {file:?}\nkey_file = {:?}",
+        dir.path().join("tls.key")
+    );
+    // One turn in all, and more patience with the silent than the newcomer has.
+    let verification =
+        "tls_handshakes_max = 1\ntls_handshake_timeout_ms = 60000\nheader_read_timeout_ms = 300";
+    let served = Served::start_in(dir, "test", verification, &tables);
+    let address = served.instance.verification;
+    let (plain, h2) = (config(&file, &[]), config(&file, &[b"h2"]));
+    let silent: Vec<_> = (0..3).map(|_| TcpStream::connect(address).expect("a connection")).collect();
+    let half: Vec<_> = (0..3)
+        .map(|_| {
+            let mut stream = TcpStream::connect(address).expect("a connection");
+            let mut tls = ClientConnection::new(Arc::clone(&plain), name()).expect("a client");
+            tls.write_tls(&mut stream).expect("a hello");
+            // Its answer is there, and stays without one.
+            assert_eq!(stream.peek(&mut [0]).expect("an answer"), 1);
+            stream
+        })
+        .collect();
+    let (connection, _) = open(address, &plain);
+    Caller::with(connection, &served.key()).verify(&fictional(1)).good();
+    // After the handshake the head's time-out counts, over HTTP/2 as well.
+    for config in [&plain, &h2] {
+        let (mut connection, _) = open(address, config);
+        let began = Instant::now();
+        assert!(connection.is_closed());
+        assert!(began.elapsed() < Duration::from_secs(15), "it was our own patience that ended");
+    }
+    drop((silent, half));
     served.instance.stop();
 }

@@ -11,6 +11,7 @@ use crate::audit::{
 };
 use crate::clock::Clock;
 use crate::environment::Environment;
+use crate::limits::TRAIL_PENDING_RECORDS_MAX;
 
 fn real_config(dir: &Path) -> TrailConfig {
     TrailConfig { dir: dir.join("trail"), pending_bytes_max: 1 << 20, ..config(64 * 1024) }
@@ -119,6 +120,32 @@ fn after_the_close_nothing_is_taken() {
         assert!(staged.await.is_err());
     });
     assert!(matches!(trail.health(), TrailHealth::Failed { .. }));
+}
+
+/// Requests do not pile up before the trail: what is over the bound is refused at
+/// once, whatever it would take in bytes, and taken again when there is room.
+#[test]
+fn so_many_records_of_a_worker_wait_and_no_more() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (trail, thread, _) =
+        open(real_config(dir.path()), Clock::system(), "0.1.0", Environment::Test).expect("opened");
+    let recorder = LocalRecorder::new(trail.recorder()).expect("randomness");
+    let taken: Vec<_> =
+        (0..TRAIL_PENDING_RECORDS_MAX as u32).map(|value| record(&recorder, value).expect("taken")).collect();
+    assert!(matches!(record(&recorder, 1), Err(RecordRefused::Overloaded)));
+    // Another worker has places of its own.
+    let other = LocalRecorder::new(trail.recorder()).expect("randomness");
+    drop(record(&other, 1).expect("taken"));
+    runtime().block_on(async {
+        let pump = recorder.clone();
+        let pump = tokio::task::spawn_local(async move { pump.pump().await });
+        for pending in taken {
+            pending.await.expect("durable");
+        }
+        record(&recorder, 2).expect("room again").await.expect("durable");
+        pump.abort();
+    });
+    thread.close().expect("closed");
 }
 
 #[test]

@@ -83,20 +83,24 @@ async fn establish(
             http2,
         })
     };
+    let patience = worker.settings.header_read_timeout;
     match &worker.tls {
         Some(handshakes) => {
-            let stream = handshakes.accept(stream).await?;
-            let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            serve_http(connection(true, http2), stream, Vec::new()).await
+            let mut stream = handshakes.accept(stream).await?;
+            if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+                return serve_http(connection(true, false), stream, Vec::new()).await;
+            }
+            // The engine would wait for the preface for ever, deaf to retirement.
+            let mut ahead = Vec::with_capacity(PREFACE.len());
+            if sniff(&mut stream, &mut ahead, patience).await? == Sniffed::Late || ahead != PREFACE {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            serve_http(connection(true, true), stream, ahead).await
         }
         None => {
             let mut ahead = Vec::with_capacity(PREFACE.len());
-            let sniffing = sniff(&mut stream, &mut ahead);
-            match tokio::time::timeout(worker.settings.header_read_timeout, sniffing).await {
-                Ok(sniffed) => sniffed?,
-                Err(_) => {
-                    return closing::late_head(&mut stream, Plane::Verification, !ahead.is_empty()).await;
-                }
+            if sniff(&mut stream, &mut ahead, patience).await? == Sniffed::Late {
+                return closing::late_head(&mut stream, Plane::Verification, !ahead.is_empty()).await;
             }
             let http2 = ahead == PREFACE;
             serve_http(connection(false, http2), stream, ahead).await
@@ -122,17 +126,31 @@ async fn peer_of(worker: &Worker, source: Source, slot: &mut Slot, stream: &mut 
     }
 }
 
+/// Whether enough was read in time to tell the protocols apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sniffed {
+    Told,
+    Late,
+}
+
 /// Reads until the bytes are, or can no longer become, HTTP/2's preface.
-async fn sniff(stream: &mut TcpStream, ahead: &mut Vec<u8>) -> io::Result<()> {
-    while ahead.len() < PREFACE.len() && PREFACE.starts_with(ahead) {
-        let mut rest = [0u8; PREFACE.len()];
-        let room = PREFACE.len() - ahead.len();
-        match stream.read(&mut rest[..room]).await? {
-            0 => break,
-            count => ahead.extend_from_slice(&rest[..count]),
+async fn sniff<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    ahead: &mut Vec<u8>,
+    patience: Duration,
+) -> io::Result<Sniffed> {
+    let sniffing = async {
+        while ahead.len() < PREFACE.len() && PREFACE.starts_with(ahead) {
+            let mut rest = [0u8; PREFACE.len()];
+            let room = PREFACE.len() - ahead.len();
+            match stream.read(&mut rest[..room]).await? {
+                0 => break,
+                count => ahead.extend_from_slice(&rest[..count]),
+            }
         }
-    }
-    Ok(())
+        Ok(Sniffed::Told)
+    };
+    tokio::time::timeout(patience, sniffing).await.unwrap_or(Ok(Sniffed::Late))
 }
 
 async fn serve_http<S>(connection: Rc<Connection>, stream: S, ahead: Vec<u8>) -> io::Result<()>
@@ -143,7 +161,7 @@ where
     control.begins_serving();
     let header_read_timeout = connection.worker.settings.header_read_timeout;
     if connection.http2 {
-        let io = TokioIo::new(GuardedIo::new(Documented::http2(stream), Rc::clone(&control), ahead));
+        let io = TokioIo::new(GuardedIo::new(Documented::http2(stream), Rc::clone(&control), ahead, true));
         let service = service_fn(move |request: Request<Incoming>| {
             let connection = Rc::clone(&connection);
             async move { Ok::<_, Infallible>(verify::handle(connection, request).await) }
@@ -156,7 +174,7 @@ where
             async move { Ok::<_, Infallible>(verify::handle(connection, request).await) }
         });
         let stream = Documented::http1(stream, Plane::Verification);
-        let io = TokioIo::new(GuardedIo::new(stream, Rc::clone(&control), ahead));
+        let io = TokioIo::new(GuardedIo::new(stream, Rc::clone(&control), ahead, false));
         let timer = HeadTimer::new(Arc::clone(control.head()), Instant::now());
         let serving = http1_builder(timer, header_read_timeout).serve_connection(io, service);
         let mut serving = Retiring { control: Rc::clone(&control), told: false, connection: serving };

@@ -133,6 +133,10 @@ impl Control {
         self.written_bytes.set(self.written_bytes.get() + bytes as u64);
     }
 
+    pub(super) fn written_bytes(&self) -> u64 {
+        self.written_bytes.get()
+    }
+
     pub(super) fn write_blocked(&self) {
         if self.blocked_since.get().is_none() {
             self.blocked_since.set(Some((Instant::now(), self.written_bytes.get())));

@@ -5,10 +5,12 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::control::Control;
+use super::frame_budget::FrameBudget;
 use crate::http::closing::Documented;
 
 /// Bytes of HTTP/2's connection preface.
@@ -20,11 +22,15 @@ pub(super) struct GuardedIo<S> {
     /// Read while telling HTTP/1.1 from HTTP/2; given to hyper first.
     ahead: Vec<u8>,
     ahead_given: usize,
+    /// HTTP/2 only.
+    budget: Option<FrameBudget>,
 }
 
 impl<S> GuardedIo<S> {
-    pub(super) const fn new(inner: Documented<S>, control: Rc<Control>, ahead: Vec<u8>) -> Self {
-        Self { inner, control, ahead, ahead_given: 0 }
+    /// `ahead` is given first; of HTTP/2 it is the preface.
+    pub(super) fn new(inner: Documented<S>, control: Rc<Control>, ahead: Vec<u8>, http2: bool) -> Self {
+        let budget = http2.then(|| FrameBudget::new(Instant::now()));
+        Self { inner, control, ahead, ahead_given: 0, budget }
     }
 
     /// See [`Documented::has_substituted`].
@@ -39,18 +45,30 @@ impl<S: AsyncRead + Unpin> AsyncRead for GuardedIo<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.ahead_given < self.ahead.len() {
-            let rest = &self.ahead[self.ahead_given..];
+        let this = &mut *self;
+        if this.ahead_given < this.ahead.len() {
+            let rest = &this.ahead[this.ahead_given..];
             let count = rest.len().min(buf.remaining());
             buf.put_slice(&rest[..count]);
-            self.ahead_given += count;
-            if self.ahead_given == self.ahead.len() {
-                self.ahead = Vec::new();
-                self.ahead_given = 0;
+            this.ahead_given += count;
+            if this.ahead_given == this.ahead.len() {
+                this.ahead = Vec::new();
+                this.ahead_given = 0;
             }
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        let before = buf.filled().len();
+        std::task::ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+        if let Some(budget) = &mut this.budget {
+            let written = this.control.written_bytes();
+            let counted = budget.count(&buf.filled()[before..], written, Instant::now);
+            if counted.is_err() {
+                metrics::counter!("peselgate_connections_refused_total", "reason" => "frame-flood")
+                    .increment(1);
+                return Poll::Ready(Err(io::Error::other("a flood of HTTP/2 frames")));
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

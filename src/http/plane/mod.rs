@@ -7,6 +7,7 @@
 mod acceptor;
 mod connection;
 mod control;
+mod frame_budget;
 mod guarded_io;
 mod head_timer;
 pub(crate) mod proxy;
@@ -56,7 +57,8 @@ pub struct PlaneSettings {
     pub connection_age: Duration,
     /// From accept to the end of a TLS handshake.
     pub tls_handshake_timeout: Duration,
-    /// TLS handshakes at once, all workers together.
+    /// TLS handshakes that may be worked on between two rounds of everything else,
+    /// all workers together; the others wait for their turn.
     pub tls_handshakes_max: usize,
     /// Networks whose connections begin with a PROXY header, and no others do.
     pub proxies: Proxies,

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
+use rustls::server::Acceptor;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 use super::PlaneSettings;
 
@@ -107,11 +108,12 @@ fn server_config(certificate_file: &Path, key_file: &Path, alpn: &[&[u8]]) -> Re
     Ok(config)
 }
 
-/// Handshakes of the verification plane: bounded in time and number.
+/// Handshakes of the verification plane: bounded in time, and taking turns with
+/// the requests of standing connections.
 #[derive(Clone)]
 pub(super) struct Handshakes {
     source: TlsSource,
-    at_once: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
     timeout: Duration,
 }
 
@@ -119,15 +121,25 @@ impl Handshakes {
     pub(super) fn new(source: TlsSource, settings: &PlaneSettings) -> Self {
         Self {
             source,
-            at_once: Arc::new(Semaphore::new(settings.tls_handshakes_max)),
+            turns: Arc::new(Semaphore::new(settings.tls_handshakes_max)),
             timeout: settings.tls_handshake_timeout,
         }
     }
 
+    /// A turn is taken for the costly half alone, between the caller's first
+    /// message and our answer to it: who says nothing, or never finishes, keeps
+    /// nobody else waiting.
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let handshake = async {
-            let _place = self.at_once.acquire().await.map_err(io::Error::other)?;
-            self.source.acceptor().accept(stream).await
+            let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+            let answered = {
+                let _turn = self.turns.acquire().await.map_err(io::Error::other)?;
+                let answered = hello.into_stream(self.source.current.load_full());
+                // The turn ends when everybody else on this thread has had one.
+                tokio::task::yield_now().await;
+                answered
+            };
+            answered.await
         };
         tokio::time::timeout(self.timeout, handshake).await.map_err(|_| io::ErrorKind::TimedOut)?
     }

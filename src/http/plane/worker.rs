@@ -8,13 +8,15 @@ use std::time::Instant;
 use bytes::BytesMut;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::acceptor::Accepted;
 use super::control::{LOOK_EVERY, Table, TimeOuts};
 use super::tls::Handshakes;
 use super::{Phase, PlaneHandles, PlaneSettings, Tally, connection};
 use crate::audit::{LocalRecorder, Recorder};
+use crate::http::problem::Problem;
+use crate::limits::STORE_READS_PENDING_MAX;
 
 /// What a worker is told.
 pub(super) enum Message {
@@ -44,6 +46,8 @@ pub(crate) struct Worker {
     /// Answers are written into this and split off: one allocation for hundreds.
     scratch: RefCell<BytesMut>,
     random: RefCell<SmallRng>,
+    /// Places for readings of the stores that are under way or wait for a thread.
+    store_reads: Arc<Semaphore>,
     draining: Cell<bool>,
 }
 
@@ -64,6 +68,25 @@ impl Worker {
     /// A number for a request identifier.
     pub(crate) fn random(&self) -> u64 {
         self.random.borrow_mut().next_u64()
+    }
+
+    /// Reads history or evidence on a blocking thread.
+    ///
+    /// # Errors
+    /// 503 `overloaded` when as many wait already as may; 500 when the reading
+    /// panicked.
+    pub(crate) async fn read_store<T: Send + 'static>(
+        &self,
+        reading: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let place = Arc::clone(&self.store_reads).try_acquire_owned().map_err(|_| Problem::overloaded())?;
+        // The reading keeps its place itself: a stream that is reset meanwhile
+        // leaves it in the queue.
+        let reading = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            reading()
+        });
+        reading.await.map_err(|_| Problem::internal())
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -102,6 +125,7 @@ async fn work(seed: Seed) {
         table: Rc::default(),
         scratch: RefCell::new(BytesMut::with_capacity(SCRATCH_BYTES)),
         random: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
+        store_reads: Arc::new(Semaphore::new(STORE_READS_PENDING_MAX)),
         draining: Cell::new(false),
     });
     let pump = {

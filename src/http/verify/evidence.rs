@@ -16,14 +16,10 @@ pub(super) async fn fetch(connection: &Connection, headers: &HeaderMap, id: &str
     let visit = worker.handles.gate.visit(&connection.peer, identity)?;
     let id = VerificationId::parse(id).map_err(|_| not_found())?;
     let trail = worker.handles.trail.clone();
-    let found = match tokio::task::spawn_blocking(move || trail.find(id)).await {
-        Ok(Ok(found)) => found,
-        Ok(Err(error)) => {
-            tracing::error!(%error, "the trail cannot be read");
-            return Err(Problem::audit_unavailable(worker.handles.clock.now()));
-        }
-        Err(_) => return Err(Problem::internal()),
-    };
+    let found = worker.read_store(move || trail.find(id)).await?.map_err(|error| {
+        tracing::error!(%error, "the trail cannot be read");
+        Problem::audit_unavailable(worker.handles.clock.now())
+    })?;
     // Another institution's evidence is not there, rather than forbidden.
     let record = found.filter(|record| worker.handles.gate.may_see(&visit, &record.key_id));
     let record = record.ok_or_else(not_found)?;

@@ -74,7 +74,7 @@ pub(super) async fn from_history(
 ) -> Result<Vec<Answer>, Problem> {
     let register = worker.handles.register.clone();
     let now = worker.handles.clock.now();
-    let reading = tokio::task::spawn_blocking(move || {
+    let reading = worker.read_store(move || {
         let at = |query: &Query| match query.when() {
             When::Now => now,
             When::At(at) => at,
@@ -84,14 +84,11 @@ pub(super) async fn from_history(
             .map(|query| register.state_from_history(query.ordinal(), at(query), up_to))
             .collect::<Result<Vec<_>, _>>()
     });
-    match reading.await {
-        Ok(Ok(states)) => {
-            Ok(states.into_iter().map(|state| query::answer_from_history(permit, state)).collect())
-        }
-        Ok(Err(error)) => {
+    match reading.await? {
+        Ok(states) => Ok(states.into_iter().map(|state| query::answer_from_history(permit, state)).collect()),
+        Err(error) => {
             tracing::error!(%error, "the register's history cannot be read");
             Err(Problem::register_unavailable(now))
         }
-        Err(_) => Err(Problem::internal()),
     }
 }

@@ -22,7 +22,7 @@ use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::time::Instant;
 
-use http::header::{AUTHORIZATION, HOST};
+use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Request, Version};
 use hyper::body::{Body, Incoming};
 
@@ -42,6 +42,9 @@ pub(crate) async fn handle(connection: Rc<Connection>, request: Request<Incoming
     let worker = &connection.worker;
     connection.control.body_announced(!request.body().is_end_stream());
     let request_id = RequestId::of(request.headers(), || worker.random());
+    // HTTP/2 has no transfer codings. In HTTP/1.1 a coded message is the last on its
+    // connection: whoever read its end elsewhere has nothing answered behind it.
+    let is_last = request.headers().contains_key(TRANSFER_ENCODING);
     let outcome = catch_panic(route(&connection, request, arrived)).await.unwrap_or_else(|Panicked| {
         worker.tally.panicked();
         tracing::error!(request_id = request_id.as_str(), "a handler panicked");
@@ -52,6 +55,9 @@ pub(crate) async fn handle(connection: Rc<Connection>, request: Request<Incoming
         problem.into_response(&request_id)
     });
     add_common_headers(reply.headers_mut(), &request_id, connection.over_tls);
+    if is_last && !connection.http2 {
+        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     worker.tally.answered_in(arrived.elapsed());
     reply
 }

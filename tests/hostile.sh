@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Attacks a gateway and prints one table row for each attack:
+#
+#   tests/hostile.sh [PROGRAM] [ROW...] >table
+#
+# PROGRAM is a built peselgate; without one, or as `-`, the release is built. ROW
+# names single attacks (a wrong name prints them all); all of them take some
+# eight minutes. Everything stays on the loopback, in a directory of its own,
+# with a demo's fictional data. The exit status is 0 when every attack met its
+# defence; speeds are told, not judged.
+#
+# Needs Linux, Python 3.11 and wrk; slowhttptest, h2load (nghttp2-client), haproxy,
+# nginx, sslscan and testssl.sh for their rows. What is missing is installed as root with
+# apt-get, else the row says so.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+declare -A package=([wrk]=wrk [slowhttptest]=slowhttptest [h2load]=nghttp2-client [sslscan]=sslscan
+  [testssl]=testssl.sh [haproxy]=haproxy [nginx]=nginx-light [taskset]=util-linux)
+missing=()
+for tool in "${!package[@]}"; do
+  command -v "$tool" >/dev/null || missing+=("${package[$tool]}")
+done
+if [ ${#missing[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"; } >&2 || true
+fi
+
+program=${1:--}
+[ $# = 0 ] || shift
+if [ "$program" = - ]; then
+  cargo build --release >&2
+  program=target/release/peselgate
+fi
+exec python3 -B tests/hostile/run.py "$program" "$@"

@@ -1,0 +1,140 @@
+"""One attack, measured: good clients without it, then with it, and what it left behind."""
+
+import multiprocessing
+import os
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import good
+from gateway import Gateway, Place
+
+YARDSTICK_SECONDS = 3
+REST_SECONDS = 10
+# What an allocator keeps of a burst, whatever the size of the register.
+MEMORY_SLACK_KIB = 4096
+
+
+class Missing(Exception):
+    """A tool that the row needs is not there."""
+
+
+@dataclass
+class Seen:
+    """What the attack met: the defence in words, and what should not have been."""
+
+    defence: str = ""
+    failures: list[str] = field(default_factory=list)
+    # Ratios that hardening asks for; told, never asserted: they depend on the machine.
+    figures: str = ""
+
+    def expect(self, holds: bool, otherwise: str) -> None:
+        if not holds:
+            self.failures.append(otherwise)
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    title: str
+    attack: Callable[[Gateway, float], Seen]
+    seconds: float = 6
+    tls: bool = False
+    # Whether good clients are measured beside it.
+    load: bool = True
+    # Whether good clients must not notice but in speed.
+    unhurt: bool = True
+    # Whether the attack is meant to end the process, in order.
+    ends: bool = False
+    # What may be kept of the attack: buffers that are reused grow with the load.
+    kept_kib: int = MEMORY_SLACK_KIB
+
+
+HEADER = (
+    "| attack | defence seen | good answers/s with / without | p99 ms with / without "
+    "| memory MiB before / after / at rest | panics | |\n|---|---|---|---|---|---|---|"
+)
+
+
+def run(row: Row, place: Place) -> tuple[str, bool]:
+    """The row's line in the table, and whether it passed."""
+    gate = Gateway(place, tls=row.tls)
+    try:
+        return _measured(row, gate)
+    except Missing as missing:
+        gate.stop()
+        return f"| {row.title} | not tried: {missing} | | | | | skipped |", True
+    finally:
+        gate.stop()
+
+
+def _measured(row: Row, gate: Gateway) -> tuple[str, bool]:
+    # Where nothing is compared the load only warms the process up, for its memory.
+    warm = good.run(gate, YARDSTICK_SECONDS if row.load else 1)
+    without = warm if row.load else None
+    before = gate.memory_kib()
+    seen, during = _attacked(row, gate)
+    rates = times = memory = ""
+    if during and without:
+        rates = f"{during.goodput:.0f} / {without.goodput:.0f} ({during.goodput / without.goodput:.2f})"
+        times = f"{during.p99_ms:.1f} / {without.p99_ms:.1f}"
+        if row.unhurt:
+            seen.expect(during.refused == 0, f"{during.refused} good requests refused")
+            seen.expect(during.broken == 0, f"{during.broken} good connections broken")
+    panics = str(gate.err.read_text(errors="replace").count("panicked"))
+    if gate.process.poll() is None:
+        after, rest = _memory_at_rest(gate, before)
+        memory = " / ".join(f"{kib / 1024:.0f}" for kib in (before, after, rest))
+        seen.expect(rest <= before * 1.1 + row.kept_kib, f"memory {before} KiB, {rest} KiB after the rest")
+        panics = str(gate.panics())
+        seen.expect(panics == "0", f"{panics} panics")
+        status = gate.stop()
+        seen.expect(status == 0, f"exit status {status} after SIGTERM")
+    elif row.ends:
+        seen.expect(gate.stop() == 0 and panics == "0", f"exit status {gate.stop()}, {panics} panics")
+    else:
+        seen.expect(False, f"the gateway ended: {gate.err.read_text()[-500:]}")
+    defence = "; ".join(part for part in (seen.defence, seen.figures) if part)
+    verdict = "pass" if not seen.failures else "**fail**: " + "; ".join(seen.failures)
+    return f"| {row.title} | {defence} | {rates} | {times} | {memory} | {panics} | {verdict} |", not seen.failures
+
+
+def _memory_at_rest(gate: Gateway, before: int) -> tuple[int, int]:
+    """What is left when only good clients are, for ten seconds at the most.
+
+    They are needed: the allocator gives freed pages back while it is used.
+    """
+    after = gate.memory_kib()
+    began = time.monotonic()
+    while (now := gate.memory_kib()) > before * 1.1 and time.monotonic() - began < REST_SECONDS:
+        good.run(gate, 1)
+    return after, now
+
+
+def _attacked(row: Row, gate: Gateway) -> tuple[Seen, good.Load | None]:
+    """The attack in a process of its own, which yields to the good clients on their core."""
+    ours, theirs = multiprocessing.Pipe()
+    attacker = multiprocessing.Process(target=_attack, args=(row, gate, theirs))
+    attacker.start()
+    theirs.close()
+    time.sleep(0.2)  # the good clients are to meet an attack under way
+    during = good.run(gate, row.seconds - 1) if row.load else None
+    try:
+        seen = ours.recv()
+    except EOFError:
+        seen = Seen(failures=["the attacker died"])
+    attacker.join()
+    if isinstance(seen, Missing):
+        raise seen
+    return seen, during
+
+
+def _attack(row: Row, gate: Gateway, pipe) -> None:
+    os.nice(5)
+    try:
+        pipe.send(row.attack(gate, row.seconds))
+    except Missing as missing:
+        pipe.send(missing)
+    except Exception:  # whatever it is, it is this row's failure and not the run's
+        pipe.send(Seen(failures=[traceback.format_exc().strip().replace("\n", " ").replace("|", "/")[-300:]]))

@@ -1,0 +1,71 @@
+"""Runs the rows that are asked for and prints the table; `tests/hostile.sh` is the way in."""
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import encrypted
+import floods
+import gateway
+import keys
+import overload
+import process
+import raw
+import row
+import slow
+
+ROWS = [
+    *slow.ROWS, *floods.ROWS, *raw.ROWS, *keys.ROWS, *encrypted.ROWS, *process.ROWS, *overload.ROWS,
+]  # fmt: skip
+
+NOTE = """
+Tried by `cargo test` instead and not again here: malformed heads and pipelining
+(tests/gateway/heads.rs), a deactivated key on an open connection (http2.rs), one answer
+for every wrong key and guessers slowed down alone (keys.rs), failed and full disks
+(faults.rs), keys and paths of one plane on another (keys.rs), numbers and keys nowhere in
+logs, metrics or answers (canaries.rs), kill -9 under load (durability.rs), TLS 1.2 (tls.rs)."""
+
+
+def wanted(names: list[str]) -> list[row.Row]:
+    known = {each.name: each for each in ROWS}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise SystemExit(f"no such row: {', '.join(unknown)}; there are: {' '.join(known)}")
+    return [known[name] for name in names] or ROWS
+
+
+def main() -> int:
+    program, names = os.path.abspath(sys.argv[1]), sys.argv[2:]
+    rows = wanted(names)
+    if not shutil.which("wrk"):
+        raise SystemExit("wrk is missing")
+    cores = sorted(os.sched_getaffinity(0))
+    server_core, client_core = cores[0], cores[-1]
+    os.sched_setaffinity(0, {client_core})
+    gateway.many_files()
+    work = Path(tempfile.mkdtemp(prefix="hostile."))
+    place = gateway.Place(program, work, server_core, client_core)
+    print(f"{time.strftime('%F')}, server on core {server_core}, attackers and good clients on core {client_core};")
+    print("good clients: wrk, 16 connections, closed loop. Ratios are told, not judged.\n")
+    print(row.HEADER, flush=True)
+    failed = []
+    try:
+        for each in rows:
+            print(f"{each.name} …", file=sys.stderr, flush=True)
+            line, passed = row.run(each, place)
+            print(line, flush=True)
+            if not passed:
+                failed.append(each.name)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    print(NOTE if not names else "")
+    if failed:
+        print(f"failed: {' '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
