@@ -9,9 +9,8 @@ use http::Request;
 use hyper::body::Incoming;
 
 use super::history::Answered;
-use super::{admit, ask, history, limits, now, render, told, unrecorded};
+use super::{Admitted, admitted, ask, history, limits, now, render, told, unrecorded};
 use crate::audit::{Item, Refusal, Verification};
-use crate::http::message;
 use crate::http::plane::{Connection, Verdict, Worker};
 use crate::http::problem::{Code, Problem};
 use crate::http::reply::{self, Reply};
@@ -25,11 +24,8 @@ pub(super) async fn verify(
     arrived: Instant,
 ) -> Result<Reply, Problem> {
     let worker = &*connection.worker;
-    let (head, body) = request.into_parts();
-    let mut permit = admit(connection, &head.headers)?;
-    let body =
-        message::read_whole(connection, head.version, &head.headers, body, BATCH_BODY_BYTES_MAX, arrived)
-            .await?;
+    let Admitted { mut permit, fields, body } =
+        admitted(connection, request, BATCH_BODY_BYTES_MAX, arrived).await?;
 
     let asked = ask::batch(&body.bytes)?;
     // The permit has paid for the first number.
@@ -81,7 +77,7 @@ pub(super) async fn verify(
     }
     out.put_slice(b"]}");
     count(worker, &results);
-    let mut reply = reply::json_in(head.headers, out.freeze());
+    let mut reply = reply::json_in(fields, out.freeze());
     limits::add_fields(connection, reply.headers_mut(), &permit.remaining(), receipt.answered_at());
     Ok(reply)
 }

@@ -28,7 +28,7 @@ use hyper::body::{Body, Incoming};
 
 use crate::audit::RecordRefused;
 use crate::gate::{Identity, Permit};
-use crate::http::message::{self, MediaType};
+use crate::http::message::{self, MediaType, WholeBody};
 use crate::http::panic::{Panicked, catch_panic};
 use crate::http::plane::{Connection, Worker};
 use crate::http::problem::{Code, Problem};
@@ -141,6 +141,31 @@ fn identify(connection: &Connection, headers: &HeaderMap) -> Result<Identity, Pr
 fn admit(connection: &Connection, headers: &HeaderMap) -> Result<Permit, Problem> {
     let identity = identify(connection, headers)?;
     Ok(connection.worker.handles.gate.admit(&connection.peer, identity, NonZeroU32::MIN)?)
+}
+
+/// A question that may be asked: the body is read once there is a permit.
+struct Admitted {
+    permit: Permit,
+    /// The question's fields; the answer is written into them.
+    fields: HeaderMap,
+    body: WholeBody,
+}
+
+/// Admits a question whose body is whole, and reads it.
+async fn admitted(
+    connection: &Connection,
+    request: Request<Incoming>,
+    body_bytes_max: usize,
+    arrived: Instant,
+) -> Result<Admitted, Problem> {
+    let (head, body) = request.into_parts();
+    let permit = admit(connection, &head.headers)?;
+    if message::media_type(&head.headers)? != MediaType::Json {
+        return Err(Problem::new(Code::UnsupportedMediaType, "send content-type: application/json"));
+    }
+    let (version, fields) = (head.version, head.headers);
+    let body = message::read_whole(connection, version, &fields, body, body_bytes_max, arrived).await?;
+    Ok(Admitted { permit, fields, body })
 }
 
 /// The answer as the trail keeps it.

@@ -6,9 +6,8 @@ use http::Request;
 use hyper::body::Incoming;
 
 use super::render::RegisterState;
-use super::{admit, ask, history, limits, now, render, told, unrecorded};
+use super::{Admitted, admitted, ask, history, limits, now, render, told, unrecorded};
 use crate::audit::{Item, Verification};
-use crate::http::message;
 use crate::http::plane::{Connection, Verdict};
 use crate::http::problem::{Code, Problem};
 use crate::http::reply::{self, Reply};
@@ -21,14 +20,8 @@ pub(super) async fn verify(
     arrived: Instant,
 ) -> Result<Reply, Problem> {
     let worker = &*connection.worker;
-    let (head, body) = request.into_parts();
-    let mut permit = admit(connection, &head.headers)?;
-    if message::media_type(&head.headers)? != message::MediaType::Json {
-        return Err(Problem::new(Code::UnsupportedMediaType, "send content-type: application/json"));
-    }
-    let body =
-        message::read_whole(connection, head.version, &head.headers, body, SINGLE_BODY_BYTES_MAX, arrived)
-            .await?;
+    let Admitted { mut permit, fields, body } =
+        admitted(connection, request, SINGLE_BODY_BYTES_MAX, arrived).await?;
 
     let asked = ask::single(&body.bytes)?;
     let (now, query, in_memory, register, sequence) = {
@@ -65,7 +58,7 @@ pub(super) async fn verify(
 
     worker.tally.verified(if answer.reserved() { Verdict::Reserved } else { Verdict::NotReserved });
     let bytes = worker.write_body(|out| render::single(out, &receipt, &answer, register));
-    let mut reply = reply::json_in(head.headers, bytes);
+    let mut reply = reply::json_in(fields, bytes);
     limits::add_fields(connection, reply.headers_mut(), &permit.remaining(), receipt.answered_at());
     Ok(reply)
 }
