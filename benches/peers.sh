@@ -59,6 +59,25 @@ start_gate() { # threads -> seconds until ready
 stop_gate() { kill $gate_pid; wait $gate_pid || true; }
 
 start_gate 1            # makes the register
+keys=1
+if have python3; then
+  keys=10000
+  python3 - $admin_port "$work/demo/demo-admin-token" $keys <<'PY'
+import http.client, json, sys, threading
+port, token, keys = int(sys.argv[1]), open(sys.argv[2]).read().strip(), int(sys.argv[3])
+def issue(part):
+    gate = http.client.HTTPConnection("127.0.0.1", port)
+    for n in range(part, keys, 16):
+        body = {"institution": {"name": f"Bank {n}"}, "system": "kredyty",
+                "addresses": [f"10.{n % 256}.{m}.0/24" for m in range(10)]}
+        gate.request("POST", "/admin/v1/keys", json.dumps(body), {"authorization": "Bearer " + token, "content-type": "application/json"})
+        answer = gate.getresponse()
+        answer.read()
+        assert answer.status == 201, answer.status
+parts = [threading.Thread(target=issue, args=(part,)) for part in range(16)]
+[part.start() for part in parts]; [part.join() for part in parts]
+PY
+fi
 stop_gate
 start_gate 1            # the start that counts
 ready_s=$(cat "$work/ready_s")
@@ -91,7 +110,7 @@ fi
 
 load() { # port connections batch -> requests/s p50_us
   NUMBERS="$work/demo/reserved.csv" KEY_FILE="$work/demo/demo-key" BATCH=$3 \
-    taskset -c $LOAD_CORE wrk -t1 -c"$2" -d"${EACH}s" --latency -s benches/verify.lua "http://127.0.0.1:$1/v1/verify" |
+    taskset -c "$LOAD_CORE" wrk -t"$(awk -F, '{ print NF }' <<<"$LOAD_CORE")" -c"$2" -d"${EACH}s" --latency -s benches/verify.lua "http://127.0.0.1:$1/v1/verify" |
     awk '/Requests\/sec/ { rps = $2 } /50%/ { v = $2; us = v + 0; if (v ~ /ms/) us *= 1000; else if (v ~ /[0-9]s/) us *= 1e6 }
          /Non-2xx/ { bad = 1 } END { if (bad) print "refused answers" > "/dev/stderr"; printf "%s %s\n", rps, us }'
 }
@@ -141,8 +160,19 @@ for round in $(seq "$ROUNDS"); do
 done
 stop_gate
 
+# Two workers against one: only where two more cores are left for the load.
+if [ "$(nproc)" -ge 4 ]; then
+  own_load=$LOAD_CORE
+  LOAD_CORE=$(seq 0 $(($(nproc) - 1)) | grep -vx -e "$SERVER_CORE" -e "$own_load" | paste -sd,)
+  for round in $(seq "$ROUNDS"); do
+    start_gate 1; read -r one_core _ < <(load $gate_port 256 0); stop_gate
+    start_gate 2 "$SERVER_CORE,$own_load"; read -r two_cores _ < <(load $gate_port 256 0); stop_gate
+    echo "$two_cores $one_core" >>"$work/r.scale"
+  done
+fi
+
 spread() { sort -g | awk -v f="${1:-%.2f}" '{ v[NR] = $1 } END { if (!NR) { print "not measured"; exit } m = NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2; printf f " (" f " … " f ")\n", m, v[1], v[NR] }'; }
-ratio() { [ -f "$work/$1" ] && awk '{ print $1 / $2 }' "$work/$1" | spread || echo "not measured: the peer is missing"; }
+ratio() { [ -f "$work/$1" ] && awk '{ print $1 / $2 }' "$work/$1" | spread || echo "not measured: ${2:-the peer is missing}"; }
 kilo() { awk -v f="$2" '{ print $f / 1000 }' "$work/$1" | spread '%.0f'; }
 
 cat <<TABLE
@@ -158,7 +188,8 @@ $RESERVED reserved, $ROUNDS rounds of ${EACH} s; median (minimum … maximum); e
 | batch of 1 000, numbers/s, against Redis SMISMEMBER | 1 | $(ratio r.batch) |
 | batch of 1 000, thousand numbers/s | | $(kilo n.batch 1) |
 | NDJSON stream of 1 M through \`peselgate bulk\`, thousand numbers/s | 500 | $(kilo n.bulk 1) |
+| two workers on two cores against one, 256 connections | 1.6 | $(ratio r.scale "needs four cores") |
 | bare hyper, thousand requests/s | | $(kilo r.bare 2) |
-| resident memory, idle, MB | 200 | $rss_mb |
+| resident memory, $keys keys, idle, MB | 200 | $rss_mb |
 | ready after start, s | 3 | $ready_s |
 TABLE
