@@ -46,6 +46,22 @@ pub enum Denied {
 }
 
 impl Denied {
+    /// Nobody has shown a good key: a guess, a mistake, or no key at all.
+    #[must_use]
+    pub const fn is_of_stranger(&self) -> bool {
+        match self {
+            Self::MissingCredential
+            | Self::Malformed
+            | Self::WrongEnvironment
+            | Self::Unauthenticated
+            | Self::TooManyFailures { .. } => true,
+            Self::AddressNotAllowed { .. }
+            | Self::RateLimited { .. }
+            | Self::QuotaExceeded { .. }
+            | Self::BatchLargerThanBurst { .. } => false,
+        }
+    }
+
     /// A label for metrics and the trail.
     #[must_use]
     pub const fn name(&self) -> &'static str {

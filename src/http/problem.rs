@@ -131,6 +131,7 @@ pub struct Problem {
     detail: Cow<'static, str>,
     retry_after: Option<Duration>,
     allow: Option<&'static str>,
+    to_stranger: bool,
     fields: Map<String, Value>,
 }
 
@@ -138,7 +139,14 @@ impl Problem {
     /// A problem with this code; `detail` never contains a number or a secret.
     #[must_use]
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), retry_after: None, allow: None, fields: Map::new() }
+        Self {
+            code,
+            detail: detail.into(),
+            retry_after: None,
+            allow: None,
+            to_stranger: false,
+            fields: Map::new(),
+        }
     }
 
     /// What it will be counted as.
@@ -151,6 +159,12 @@ impl Problem {
     #[must_use]
     pub fn detail(&self) -> &str {
         &self.detail
+    }
+
+    /// Said to somebody who has shown no good key.
+    #[must_use]
+    pub const fn is_to_stranger(&self) -> bool {
+        self.to_stranger
     }
 
     /// Adds a field that a program can act on.
@@ -277,7 +291,8 @@ fn whole_seconds(wait: Duration) -> u64 {
 
 impl From<Denied> for Problem {
     fn from(denied: Denied) -> Self {
-        match denied {
+        let to_stranger = denied.is_of_stranger();
+        let problem = match denied {
             Denied::MissingCredential => {
                 Self::new(Code::Unauthenticated, "send `authorization: Bearer <key>` with a valid key")
             }
@@ -311,7 +326,8 @@ impl From<Denied> for Problem {
                 format!("the key's burst limit allows {burst} numbers at once"),
             )
             .with("burst", burst),
-        }
+        };
+        Self { to_stranger, ..problem }
     }
 }
 

@@ -174,6 +174,23 @@ fn a_guesser_is_slowed_down_and_nobody_else() {
     from(1, &key).verify(pesel).good();
 }
 
+/// However many they are and however fast they ask, strangers are refused no faster
+/// than a worker's turnstile lets through; whoever has a key does not wait there.
+#[test]
+fn refusals_of_strangers_wait_their_turn() {
+    const REFUSALS: u32 = 2_400;
+    let demo = Demo::new(10);
+    let mut stranger = Connection::open(demo.instance.verification).expect("a connection");
+    let question = "POST /v1/verify HTTP/1.1\r\nhost: g\r\ncontent-length: 0\r\n\r\n";
+    let began = std::time::Instant::now();
+    stranger.write(question.repeat(REFUSALS as usize).as_bytes()).expect("written");
+    for _ in 0..REFUSALS {
+        assert_eq!(stranger.read(false).expect("an answer").problem(), (401, "unauthenticated".to_owned()));
+    }
+    // 400 at once, then 4 000 a second: half a second for the rest.
+    assert!(began.elapsed() >= std::time::Duration::from_millis(490), "{:?}", began.elapsed());
+}
+
 #[test]
 fn a_credential_of_one_plane_opens_no_other() {
     let demo = Demo::shared();

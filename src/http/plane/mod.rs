@@ -13,6 +13,7 @@ mod head_timer;
 pub(crate) mod proxy;
 mod tally;
 pub mod tls;
+mod turnstile;
 mod worker;
 
 use std::io;

@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use super::acceptor::Accepted;
 use super::control::{LOOK_EVERY, Table, TimeOuts};
 use super::tls::Handshakes;
+use super::turnstile::Turnstile;
 use super::{Phase, PlaneHandles, PlaneSettings, Tally, connection};
 use crate::audit::{LocalRecorder, Recorder};
 use crate::http::problem::Problem;
@@ -48,6 +49,7 @@ pub(crate) struct Worker {
     random: RefCell<SmallRng>,
     /// Places for readings of the stores that are under way or wait for a thread.
     store_reads: Arc<Semaphore>,
+    turnstile: Turnstile,
     draining: Cell<bool>,
 }
 
@@ -89,6 +91,14 @@ impl Worker {
         reading.await.map_err(|_| Problem::internal())
     }
 
+    /// Waits for the turn of a stranger's refusal.
+    pub(crate) async fn turn_of_refusal(&self, now: Instant) {
+        let wait = self.turnstile.wait(now);
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.get()
     }
@@ -126,6 +136,7 @@ async fn work(seed: Seed) {
         scratch: RefCell::new(BytesMut::with_capacity(SCRATCH_BYTES)),
         random: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
         store_reads: Arc::new(Semaphore::new(STORE_READS_PENDING_MAX)),
+        turnstile: Turnstile::new(Instant::now()),
         draining: Cell::new(false),
     });
     let pump = {

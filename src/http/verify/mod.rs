@@ -50,15 +50,22 @@ pub(crate) async fn handle(connection: Rc<Connection>, request: Request<Incoming
         tracing::error!(request_id = request_id.as_str(), "a handler panicked");
         Err(Problem::internal())
     });
-    let mut reply = outcome.unwrap_or_else(|problem| {
-        worker.tally.refused(problem.code());
-        problem.into_response(&request_id)
-    });
+    worker.tally.answered_in(arrived.elapsed());
+    let mut reply = match outcome {
+        Ok(reply) => reply,
+        Err(problem) => {
+            if problem.is_to_stranger() {
+                // Not counted as an answer's time: it is ours, not the machine's.
+                worker.turn_of_refusal(arrived).await;
+            }
+            worker.tally.refused(problem.code());
+            problem.into_response(&request_id)
+        }
+    };
     add_common_headers(reply.headers_mut(), &request_id, connection.over_tls);
     if is_last && !connection.http2 {
         reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    worker.tally.answered_in(arrived.elapsed());
     reply
 }
 
