@@ -2,6 +2,7 @@
 //! says it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::access::{BadLimits, KeyLimits};
 use crate::audit::{Durability, TrailConfig};
@@ -38,6 +39,8 @@ pub struct Blueprint {
     pub admin_listen: Vec<Place>,
     /// Its TLS, if any.
     pub admin_tls: Option<TlsFiles>,
+    /// Longest pause in the body of an import.
+    pub import_idle_timeout: Duration,
     /// Where the operations plane listens.
     pub ops_listen: Vec<Place>,
     /// When an answer may leave.
@@ -70,6 +73,7 @@ impl Blueprint {
             verification_tls: verification.tls.as_ref().map(TlsFiles::from),
             admin_listen: config.admin.listen.places().to_vec(),
             admin_tls: config.admin.tls.as_ref().map(TlsFiles::from),
+            import_idle_timeout: config.admin.import_idle,
             ops_listen: config.ops.listen.places().to_vec(),
             durability: match config.audit.durability {
                 config::Durability::Flush => Durability::Flush,

@@ -222,6 +222,7 @@ fn blueprint(data: &DataDir, options: &DemoOptions) -> Result<Blueprint, Instanc
         verification_tls: options.tls.then(|| make_certificate(data.path())).transpose()?,
         admin_listen: vec![Place::Address(options.admin_listen)],
         admin_tls: None,
+        import_idle_timeout: Duration::from_secs(30),
         ops_listen: vec![Place::Address(options.ops_listen)],
         durability: Durability::Flush,
         segment_bytes: 16 * 1024 * 1024,

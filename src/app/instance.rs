@@ -113,6 +113,7 @@ pub async fn run(
         backups: parts.backups(&blueprint, &data, &clock),
         clock: clock.clone(),
         default_limits: Arc::clone(&default_limits),
+        import_idle_timeout: blueprint.import_idle_timeout,
     });
     for listener in sockets.admin {
         let listener = listener.listen().map_err(|error| InstanceError::new("admin plane", error))?;

@@ -17,6 +17,8 @@
 
 mod error;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzed;
 mod manifest;
 mod read;
 mod restore;

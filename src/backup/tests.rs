@@ -412,3 +412,49 @@ fn changes_meanwhile_are_not_in_it() {
     assert_eq!(judge(&archive).expect("whole").sequence, 26);
     assert_eq!(judge(&world.archive()).expect("whole").sequence, 36);
 }
+
+/// The seeds of the fuzz targets `backup`, `rows` and `snapshot`, of fictional
+/// numbers and of credentials that open nothing.
+#[test]
+#[ignore = "writes fuzz/seeds anew: cargo test --lib the_seeds_are_written -- --ignored"]
+fn the_seeds_are_written() {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
+    let write = |name: &str, bytes: &[u8]| {
+        let file = seeds.join(name);
+        std::fs::create_dir_all(file.parent().expect("a directory")).expect("made");
+        std::fs::write(file, bytes).expect("written");
+    };
+    let world = World::full();
+    let parts = frames(&world.archive());
+    let length = |content: &[u8]| u16::try_from(content.len()).expect("short").to_le_bytes();
+    let script = |parts: &[(u32, Vec<u8>)]| {
+        let frame =
+            |(kind, content): &(u32, Vec<u8>)| [&[*kind as u8 - 1][..], &length(content), content].concat();
+        parts.iter().filter(|(kind, _)| *kind != 6).map(frame).collect::<Vec<_>>().concat()
+    };
+    let rows = |wanted: u32| {
+        let chunk = |(_, content): &(u32, Vec<u8>)| [&length(content)[..], content].concat();
+        parts.iter().filter(|(kind, _)| *kind == wanted).map(chunk).collect::<Vec<_>>().concat()
+    };
+    write("backup/whole", &world.archive());
+    write("backup/frames", &script(&parts));
+    write("backup/out-of-order", &script(&parts.iter().rev().cloned().collect::<Vec<_>>()));
+    write("rows/register", &rows(2));
+    write("rows/access", &rows(3));
+    write("rows/both", &[rows(2), rows(3)].concat());
+    let set = |ordinals: Vec<u32>| crate::register::ExchangedSet {
+        sequence: crate::register::Sequence::new(77),
+        as_of: moment(0),
+        ordinals: ordinals.into_iter().collect(),
+    };
+    let many = set((0..5_000).map(|nth| nth * 2).chain([70_000]).collect());
+    for (name, set) in
+        [("few", set(vec![0, 1, 65_535, 65_536, 1_826_209_999])), ("none", set(vec![])), ("many", many)]
+    {
+        let file = set.to_bytes();
+        write(&format!("snapshot/{name}"), &file);
+        write(&format!("snapshot/{name}-unframed"), &[&file[12..28], &file[76..]].concat());
+    }
+    let runs = data_encoding::HEXLOWER.decode(b"3b300100030000630001000900010064006300010000000900");
+    write("snapshot/runs-unframed", &[&[7; 4][..], &[0; 12], &runs.expect("hex")].concat());
+}

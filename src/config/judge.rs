@@ -182,7 +182,8 @@ fn admin(raw: &RawAdmin, warnings: &mut Vec<Warning>) -> Result<Admin, ConfigErr
         }
         warn(warnings, "admin.allow_plain_remote", "admin tokens travel in the clear");
     }
-    Ok(Admin { listen, tls })
+    let import_idle = millis("admin.import_idle_timeout_ms", raw.import_idle_timeout_ms)?;
+    Ok(Admin { listen, tls, import_idle })
 }
 
 fn audit(raw: &RawAudit) -> Result<Audit, ConfigError> {

@@ -62,6 +62,7 @@ pub(super) struct RawTls {
 pub(super) struct RawAdmin {
     pub(super) listen: RawListen,
     pub(super) allow_plain_remote: bool,
+    pub(super) import_idle_timeout_ms: i64,
     pub(super) tls: Option<RawTls>,
 }
 
@@ -176,7 +177,12 @@ impl Default for RawVerification {
 
 impl Default for RawAdmin {
     fn default() -> Self {
-        Self { listen: RawListen::one("127.0.0.1:8081"), allow_plain_remote: false, tls: None }
+        Self {
+            listen: RawListen::one("127.0.0.1:8081"),
+            allow_plain_remote: false,
+            import_idle_timeout_ms: 30_000,
+            tls: None,
+        }
     }
 }
 

@@ -162,6 +162,8 @@ pub struct Admin {
     pub listen: Listen,
     /// TLS 1.3, when configured.
     pub tls: Option<TlsFiles>,
+    /// Longest pause in the body of an import.
+    pub import_idle: Duration,
 }
 
 /// The operations plane.

@@ -6,6 +6,7 @@
 
 mod naive;
 mod proxy;
+mod stored;
 
 use std::path::Path;
 
@@ -20,6 +21,7 @@ use crate::pesel::{Ordinal, Pesel};
 use crate::secret::{Plane, Presented};
 use naive::Question;
 pub use proxy::proxy;
+pub use stored::{backup, rows, snapshot};
 
 /// A number parses as a plain reading of the rules says, and survives its
 /// ordinal; an ordinal survives its number.

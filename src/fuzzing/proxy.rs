@@ -118,11 +118,13 @@ fn naive_v2(bytes: &[u8]) -> Option<(Header, usize)> {
             return None;
         }
     }
-    let port = u16::try_from(number(16 + 2 * address_bytes)?).ok();
+    if address_bytes == 0 {
+        return Some((Header::Local, length));
+    }
+    let port = u16::try_from(number(16 + 2 * address_bytes)?).ok()?;
     Some(match address_bytes {
-        0 => (Header::Local, length),
-        4 => (Header::Named((Ipv4Addr::from(*bytes[16..].first_chunk::<4>()?), port?).into()), length),
-        _ => (Header::Named((Ipv6Addr::from(*bytes[16..].first_chunk::<16>()?), port?).into()), length),
+        4 => (Header::Named((Ipv4Addr::from(*bytes[16..].first_chunk::<4>()?), port).into()), length),
+        _ => (Header::Named((Ipv6Addr::from(*bytes[16..].first_chunk::<16>()?), port).into()), length),
     })
 }
 

@@ -16,6 +16,9 @@ const PROPERTIES: &[(&str, Property)] = &[
     ("trail", trail),
     ("configuration", configuration),
     ("proxy", proxy),
+    ("snapshot", snapshot),
+    ("backup", backup),
+    ("rows", rows),
 ];
 
 fn fuzz_dir() -> PathBuf {

@@ -26,16 +26,30 @@ use super::plane::tls::TlsSource;
 use super::problem::Problem;
 use super::reply::add_common_headers;
 use super::request_id::RequestId;
+use super::stall::{Patience, Stalling};
 use super::unread::Unread;
 use crate::gate::Peer;
 use crate::limits::HEAD_BYTES_MAX;
 
 /// Connections at once; officials and scrapers are few.
 const CONNECTIONS_MAX: usize = 1024;
-const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
+const TIMES: Times = Times { header_read: Duration::from_secs(10), write_stall: Duration::from_secs(10) };
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long what is under way may take once the plane drains.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes that the kernel takes ahead of a reader, about twice of them: with more,
+/// a slow one would seem not to move at all.
+const SEND_BUFFER_BYTES: usize = 128 * 1024;
+
+/// How long a connection waits for its client.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    /// For a whole head, idle keep-alive included.
+    header_read: Duration,
+    /// For progress while an answer is written.
+    write_stall: Duration,
+}
 
 /// Serves a plane on this listener until the phase is [`Phase::Draining`].
 ///
@@ -89,33 +103,31 @@ async fn connection(
     phase: watch::Receiver<Phase>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    socket2::SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES)?;
     let router = router.layer(axum::Extension(Peer::from_socket(address)));
     match tls {
-        None => http(stream, router, HEADER_READ_TIMEOUT, phase).await,
+        None => http(stream, router, TIMES, phase).await,
         Some(source) => {
             let handshake = source.acceptor().accept(stream);
             let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
                 .await
                 .map_err(|_| io::ErrorKind::TimedOut)??;
-            http(stream, router, HEADER_READ_TIMEOUT, phase).await
+            http(stream, router, TIMES, phase).await
         }
     }
 }
 
-async fn http<S>(
-    stream: S,
-    router: Router,
-    header_read_timeout: Duration,
-    mut phase: watch::Receiver<Phase>,
-) -> io::Result<()>
+async fn http<S>(stream: S, router: Router, times: Times, mut phase: watch::Receiver<Phase>) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let unread = Unread::default();
-    let router = router.layer(axum::Extension(unread.clone()));
+    let patience = Patience::new(times.write_stall);
+    let router = router.layer(axum::Extension(unread.clone())).layer(axum::Extension(patience.clone()));
+    let stream = Stalling::new(stream, patience);
     let mut serving = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(header_read_timeout)
+        .header_read_timeout(times.header_read)
         .max_buf_size(64 * 1024)
         .max_header_size(HEAD_BYTES_MAX)
         .serve_connection(
@@ -153,6 +165,7 @@ impl IntoResponse for Problem {
 /// rendered and counted, panics become 500, the common headers are added.
 pub(super) async fn leave(request: Request, next: Next) -> Response {
     let request_id = RequestId::of(request.headers(), || rand::rng().next_u64());
+    let patience = request.extensions().get::<Patience>().cloned();
     let request = match request.extensions().get::<Unread>().cloned() {
         Some(unread) => request.map(|body| unread.watch(body)),
         None => request,
@@ -182,6 +195,9 @@ pub(super) async fn leave(request: Request, next: Next) -> Response {
             }
         }
     }
+    if let Some(patience) = patience {
+        patience.become_that_of(response.extensions().get().copied());
+    }
     add_common_headers(response.headers_mut(), &request_id, false);
     response
 }
@@ -206,8 +222,9 @@ mod tests {
     async fn said(bytes: &[u8]) -> String {
         let (mut client, server) = tokio::io::duplex(64 * 1024);
         let router = Router::new().fallback(not_found).layer(axum::middleware::from_fn(leave));
+        let times = Times { header_read: Duration::from_millis(50), ..TIMES };
         let (_sender, phase) = watch::channel(Phase::Running);
-        let serving = tokio::spawn(http(server, router, Duration::from_millis(50), phase));
+        let serving = tokio::spawn(http(server, router, times, phase));
         client.write_all(bytes).await.expect("written");
         let mut said = String::new();
         client.read_to_string(&mut said).await.expect("a text");
@@ -228,5 +245,61 @@ mod tests {
             assert!(idle.starts_with("HTTP/1.1 404 "), "{idle}");
             assert_eq!(idle.matches("HTTP/1.1").count(), 1, "{idle}");
         });
+    }
+
+    const ANSWER_BYTES: usize = 1024 * 1024;
+    const STALL: Duration = Duration::from_millis(500);
+
+    /// A connection that was asked for a large answer, with so little between the
+    /// two ends that it waits for its reader.
+    fn asked(
+        unhurried: Option<Duration>,
+    ) -> (tokio::io::DuplexStream, tokio::task::JoinHandle<io::Result<()>>) {
+        let (client, server) = tokio::io::duplex(4 * 1024);
+        let answer = move || async move {
+            let extension =
+                unhurried.map(|patience| axum::Extension(crate::http::stall::Unhurried(patience)));
+            (extension, vec![b'x'; ANSWER_BYTES])
+        };
+        let router =
+            Router::new().route("/large", axum::routing::get(answer)).layer(axum::middleware::from_fn(leave));
+        let times = Times { write_stall: STALL, ..TIMES };
+        let serving = tokio::spawn(async move {
+            let (_sender, phase) = watch::channel(Phase::Running);
+            http(server, router, times, phase).await
+        });
+        (client, serving)
+    }
+
+    const ASK: &[u8] = b"GET /large HTTP/1.1\r\nhost: g\r\nconnection: close\r\n\r\n";
+
+    #[tokio::test]
+    async fn a_client_that_leaves_its_answer_unread_is_let_go() {
+        let (mut client, serving) = asked(None);
+        client.write_all(ASK).await.expect("written");
+        let ended = tokio::time::timeout(STALL * 40, serving).await.expect("in time").expect("no panic");
+        assert!(ended.is_err(), "it did not end by itself");
+        let mut come = Vec::new();
+        client.read_to_end(&mut come).await.expect("an end");
+        assert!(come.len() < ANSWER_BYTES, "it was not whole");
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_and_one_that_may_rest_get_everything() {
+        for (unhurried, piece) in [(None, 16 * 1024), (Some(STALL * 100), 1)] {
+            let (mut client, serving) = asked(unhurried);
+            client.write_all(ASK).await.expect("written");
+            let mut come = Vec::new();
+            // Longer than the deadline, in small pieces or nearly none.
+            for _ in 0..12 {
+                tokio::time::sleep(STALL / 5).await;
+                let mut bytes = vec![0; piece];
+                client.read_exact(&mut bytes).await.expect("it goes on");
+                come.extend(bytes);
+            }
+            client.read_to_end(&mut come).await.expect("an end");
+            assert!(come.len() > ANSWER_BYTES, "all of it");
+            serving.await.expect("no panic").expect("a clean end");
+        }
     }
 }

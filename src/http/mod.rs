@@ -6,6 +6,7 @@
 //! - [`admin`]: the admin plane.
 //! - [`ops`]: the operations plane.
 //! - [`control`]: how the admin and operations planes are listened on.
+//! - `stall`: what becomes of their clients that leave answers unread.
 //! - [`closing`]: how an HTTP/1.1 connection of any of them ends.
 //! - [`problem`], [`message`], [`reply`], [`request_id`]: what they share.
 
@@ -18,6 +19,7 @@ pub mod admin;
 pub mod ops;
 
 pub mod control;
+mod stall;
 mod unread;
 
 mod closing;

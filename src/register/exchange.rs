@@ -16,6 +16,7 @@
 //! counted from 1800-01-01, times 10 000, plus its four serial digits.
 
 use std::fmt;
+use std::io;
 
 use roaring::RoaringBitmap;
 use sha2::{Digest, Sha256};
@@ -125,11 +126,33 @@ impl ExchangedSet {
             return Err(ExchangeError::Checksum);
         }
         let ordinals = RoaringBitmap::deserialize_from(set).map_err(|_| ExchangeError::Content)?;
+        // One set has one file: nothing is passed over, nothing follows.
+        let mut rest = Same(set);
+        if ordinals.serialize_into(&mut rest).is_err() || !rest.0.is_empty() {
+            return Err(ExchangeError::Content);
+        }
         if ordinals.len() != number(28) || ordinals.max().is_some_and(|max| max >= ORDINALS) {
             return Err(ExchangeError::Content);
         }
         let as_of = Moment::from_unix_seconds(number(20).cast_signed());
+        if as_of.unix_seconds() != number(20).cast_signed() {
+            return Err(ExchangeError::Content);
+        }
         Ok(Self { sequence: Sequence::new(number(12)), as_of, ordinals })
+    }
+}
+
+/// Takes just the bytes that it holds.
+struct Same<'a>(&'a [u8]);
+
+impl io::Write for Same<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.strip_prefix(bytes).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -175,6 +198,28 @@ mod tests {
             .expect("hex");
         let read = RoaringBitmap::deserialize_from(&bytes[..]).expect("a set");
         assert!(read.iter().eq((100..200).chain(65_536..65_546)));
+        let again = ExchangedSet { ordinals: read, ..set([]) }.to_bytes();
+        assert_eq!(again[HEAD_BYTES + SUM_BYTES..], bytes);
+        assert!(ExchangedSet::from_bytes(&again).is_ok());
+    }
+
+    /// What the library passes over: offsets of its own making, bytes behind the set.
+    #[test]
+    fn a_set_has_one_file() {
+        let file = set([0, 9, 70_000]).to_bytes();
+        let (head, content) = (&file[..HEAD_BYTES], &file[HEAD_BYTES + SUM_BYTES..]);
+        let framed = |content: &[u8]| {
+            let mut head = head.to_vec();
+            head[36..].copy_from_slice(&(content.len() as u64).to_le_bytes());
+            [&head, &sum(&head, content)[..], content].concat()
+        };
+        assert_eq!(framed(content), file);
+        let mut offset = content.to_vec();
+        offset[16] ^= 1;
+        for other in [offset, [content, &[0]].concat()] {
+            assert!(RoaringBitmap::deserialize_from(&other[..]).is_ok());
+            assert_eq!(ExchangedSet::from_bytes(&framed(&other)), Err(ExchangeError::Content));
+        }
     }
 
     #[test]

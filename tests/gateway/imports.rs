@@ -3,9 +3,10 @@
 
 use serde_json::{Value, json};
 
-use crate::client::{Caller, json_lines};
-use crate::harness::{Demo, events, fictional, wait_for};
+use crate::client::{Caller, Connection, json_lines};
+use crate::harness::{Demo, Instance, events, fictional, program, wait_for};
 use crate::rights::source;
+use crate::serve::{Served, init, write_config};
 
 const IMPORT: &str = "/admin/v1/import";
 
@@ -148,6 +149,41 @@ fn a_mass_change_is_refused_and_a_broken_import_goes_on() {
     let again = import_with(&mut admin, &[], "/admin/v1/import?allow_mass_change=true", &many);
     let told = |name: &str| -> u64 { again.iter().filter_map(|answer| answer[name].as_u64()).sum() };
     assert_eq!((told("accepted"), told("already_there")), (10, 10_000));
+}
+
+/// A client that goes silent, before its first line or between two, is told and
+/// let go; what was recorded stays, and sent again it goes on.
+#[test]
+fn an_import_that_pauses_ends_as_a_broken_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    init(&dir.path().join("data"), "test");
+    let mut command = program();
+    command.arg("serve").arg("--config").arg(write_config(dir.path(), "test", "", ""));
+    command.env("PESELGATE_ADMIN__IMPORT_IDLE_TIMEOUT_MS", "300");
+    let served = Served { instance: Instance::start(command, dir.path()), dir };
+    let many: String = (0..10_010).map(|place| line(100 + place, "reservation", EARLY, json!({}))).collect();
+    let head = format!(
+        "POST {IMPORT} HTTP/1.1\r\nhost: g\r\nauthorization: Bearer {}\r\n\
+         content-type: application/x-ndjson\r\ncontent-length: {}\r\n\r\n",
+        served.token(),
+        many.len() + 1,
+    );
+    for (sent, answers) in [("", 0), (&many[..many.len() / 2], 0), (many.as_str(), 1)] {
+        let mut paused = Connection::open(served.instance.admin).expect("a connection");
+        paused.write(head.as_bytes()).expect("written");
+        paused.write(sent.as_bytes()).expect("written");
+        let reply = paused.read(false).expect("an answer");
+        assert_eq!(reply.status, 200);
+        let told = json_lines(&reply.body);
+        assert_eq!(told.len(), answers + 1, "{told:?}");
+        assert_eq!(told[answers]["error"], "request-timeout");
+        assert!(paused.is_closed(), "its place is free");
+    }
+    let mut admin = served.admin();
+    let again = import(&mut admin, &many);
+    let told = |name: &str| -> u64 { again.iter().filter_map(|answer| answer[name].as_u64()).sum() };
+    assert_eq!((told("accepted"), told("already_there")), (10, 10_000));
+    served.instance.stop();
 }
 
 /// Of the past and with an end: carried out once, unless a line says otherwise.

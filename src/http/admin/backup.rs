@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -18,6 +19,7 @@ use crate::access::Role;
 use crate::backup::{Backup, Gone, NotBegun, Piece, WriteError};
 use crate::clock::Moment;
 use crate::http::problem::{Code, Problem};
+use crate::http::stall::Unhurried;
 
 /// Pieces made ahead of a slow reader: the back-pressure, and about a megabyte.
 const PIECES_AHEAD: usize = 4;
@@ -41,7 +43,9 @@ pub(super) async fn backup(State(handles): State<Handles>, caller: Caller) -> Re
         .spawn(move || make(backup, &pieces))
         .map_err(|_| Problem::overloaded())?;
     let body = Body::new(Archive { receiver, is_whole: false });
-    Ok(([(CONTENT_TYPE, "application/octet-stream")], body).into_response())
+    // A disk that writes what came may rest for longer than a reader of pages.
+    let unhurried = Extension(Unhurried(STALL_MAX));
+    Ok((unhurried, [(CONTENT_TYPE, "application/octet-stream")], body).into_response())
 }
 
 fn refused(error: NotBegun, now: Moment) -> Problem {

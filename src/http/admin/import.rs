@@ -2,6 +2,8 @@
 //! whole or not at all; one answer line a chunk, in order, while the request still
 //! arrives and further chunks are on their way.
 
+use std::time::Duration;
+
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -10,6 +12,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use bytes::BytesMut;
 use http_body_util::BodyExt;
+use hyper::body::Frame;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -29,6 +32,8 @@ use crate::register::{Channel, ChunkInFlight, CommandError, EventKind, ImportLin
 
 /// Answer lines that may wait for a slow reader.
 const ANSWERS_AHEAD: usize = 4;
+const BROKEN_OFF: &str = "the import broke off; unfinished chunks were not recorded";
+const PAUSED: &str = "the import paused for too long; unfinished chunks were not recorded";
 const LINE_TOO_LONG: &str = "a line is too long; the import ends before its chunk";
 
 #[derive(Default, Deserialize)]
@@ -63,7 +68,8 @@ pub(super) async fn import(
         lines: Vec::new(),
     };
     tokio::spawn(answer(to_tell, answers));
-    tokio::spawn(import.run(request.into_body()));
+    let input = Input { body: request.into_body(), idle: handles.import_idle_timeout };
+    tokio::spawn(import.run(input));
     let body = Body::new(ReplyBody::stream(receiver));
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }
@@ -90,6 +96,33 @@ struct Import {
     lines: Vec<Result<ImportLine, &'static str>>,
 }
 
+/// The request's body, whose sender may fall silent only for so long: places at
+/// the plane are few.
+struct Input {
+    body: Body,
+    idle: Duration,
+}
+
+/// What came next of the body.
+enum Arrived {
+    Frame(Frame<Bytes>),
+    End,
+    BrokenOff,
+    /// Nothing for too long.
+    TooLate,
+}
+
+impl Input {
+    async fn next(&mut self) -> Arrived {
+        match tokio::time::timeout(self.idle, self.body.frame()).await {
+            Ok(Some(Ok(frame))) => Arrived::Frame(frame),
+            Ok(Some(Err(_))) => Arrived::BrokenOff,
+            Ok(None) => Arrived::End,
+            Err(_) => Arrived::TooLate,
+        }
+    }
+}
+
 /// What the answering half is to tell next.
 enum Told {
     Chunk { chunk: u64, first_line: u64, lines: u64, fate: Fate },
@@ -108,17 +141,14 @@ enum Fate {
 struct Over;
 
 impl Import {
-    async fn run(mut self, mut body: Body) {
+    async fn run(mut self, mut input: Input) {
         let mut buffer = BytesMut::new();
         loop {
-            let frame = match body.frame().await {
-                Some(Ok(frame)) => frame,
-                Some(Err(_)) => {
-                    return self
-                        .end("malformed-request", "the import broke off; unfinished chunks were not recorded")
-                        .await;
-                }
-                None => break,
+            let frame = match input.next().await {
+                Arrived::Frame(frame) => frame,
+                Arrived::End => break,
+                Arrived::BrokenOff => return self.end("malformed-request", BROKEN_OFF).await,
+                Arrived::TooLate => return self.end("request-timeout", PAUSED).await,
             };
             if let Ok(data) = frame.into_data() {
                 buffer.extend_from_slice(&data);

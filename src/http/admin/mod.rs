@@ -49,6 +49,8 @@ pub struct AdminHandles {
     pub clock: Clock,
     /// Limits of keys issued without their own; a reload exchanges them.
     pub default_limits: Arc<ArcSwap<KeyLimits>>,
+    /// Longest pause in the body of an import.
+    pub import_idle_timeout: Duration,
 }
 
 type Handles = Arc<AdminHandles>;
