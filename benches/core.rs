@@ -218,7 +218,7 @@ fn reservation(ordinal: Ordinal, again: bool) -> Submission {
         document_seen: (!again).then_some(DocumentSeen::IdCard),
         majority_by_marriage: false,
     };
-    Submission { command, idempotency: None }
+    Submission { command, idempotency: None, delivery: None }
 }
 
 /// From a record staged to its receipt, one at a time and 64 at once.
