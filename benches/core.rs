@@ -273,7 +273,7 @@ fn staged(recorder: &LocalRecorder) -> audit::Pending {
     let verification = Verification {
         answered_at: moment(1_795_000_000),
         asked_at: None,
-        key_id: peselgate::secret::KeyId::parse(b"00000000000000000000").expect("an identifier"),
+        key_id: peselgate::secret::KeyId::parse(b"aaaaaaaaaa").expect("an identifier"),
         institution: "Bank",
         address: std::net::Ipv4Addr::LOCALHOST,
         register: audit::RegisterState { sequence: 1, as_of: moment(1_794_000_000) },

@@ -7,7 +7,7 @@
 //! - [`ops`]: the operations plane.
 //! - [`control`]: how the admin and operations planes are listened on.
 //! - `stall`: what becomes of their clients that leave answers unread.
-//! - [`closing`]: how an HTTP/1.1 connection of any of them ends.
+//! - `closing`: how an HTTP/1.1 connection of any of them ends.
 //! - [`problem`], [`message`], [`reply`], [`request_id`]: what they share.
 
 pub mod plane;
