@@ -60,6 +60,11 @@ fn stranger() -> PlainCredential {
     PlainCredential::generate(Plane::Verification, Environment::Test).expect("randomness")
 }
 
+/// As many that nobody has issued, each asked for as often as a known one.
+fn strangers() -> Vec<PlainCredential> {
+    (0..64).map(|_| stranger()).collect()
+}
+
 /// The text with another secret from character `from` of it on, and its checksum.
 fn with_other_secret(key: &PlainCredential, from: usize) -> String {
     let (known, other) = (key.reveal(), stranger());
@@ -82,15 +87,21 @@ fn time(
     right: impl Fn(usize) -> String,
 ) {
     let peer = Peer::from_socket("127.0.0.1:1".parse().expect("an address"));
-    let header = |text: String| format!("Bearer {text}").into_bytes();
-    let lefts: Vec<_> = (0..64).map(|place| header(left(place))).collect();
-    let rights: Vec<_> = (0..64).map(|place| header(right(place))).collect();
-    for _ in 0..REFUSALS {
-        let place = random.random_range(0..64);
-        let (class, header) =
-            if random.random() { (Class::Left, &lefts[place]) } else { (Class::Right, &rights[place]) };
-        // The header has just been read from the socket, whoever sent it.
-        let header = header.clone();
+    // A fresh text each time, all made beforehand: what is told apart must be the
+    // class, neither a text nor the making of it.
+    let headers: Vec<_> = (0..REFUSALS)
+        .map(|_| {
+            let place = random.random_range(0..64);
+            let (class, text) = match random.random() {
+                true => (Class::Left, left(place)),
+                false => (Class::Right, right(place)),
+            };
+            (class, format!("Bearer {text}").into_bytes())
+        })
+        .collect();
+    for (class, header) in headers {
+        // As if it had just been read from a socket.
+        let header = std::hint::black_box(header.clone());
         runner.run_one(class, || {
             known.gate.identify(&peer, Some(&header), &mut IdentityCache::default()).is_err()
         });
@@ -99,14 +110,16 @@ fn time(
 
 fn unknown_identifier_or_wrong_secret(runner: &mut CtRunner, random: &mut BenchRng) {
     let known = known();
+    let unknown = strangers();
     let wrong = |place: usize| with_other_secret(&known.active[place], 0);
-    time((runner, random), &known, |_| stranger().reveal().to_owned(), wrong);
+    time((runner, random), &known, |place| with_other_secret(&unknown[place], 0), wrong);
 }
 
 fn unknown_identifier_or_deactivated_key(runner: &mut CtRunner, random: &mut BenchRng) {
     let known = known();
-    let deactivated = |place: usize| known.deactivated[place].reveal().to_owned();
-    time((runner, random), &known, |_| stranger().reveal().to_owned(), deactivated);
+    let unknown = strangers();
+    let deactivated = |place: usize| with_other_secret(&known.deactivated[place], 0);
+    time((runner, random), &known, |place| with_other_secret(&unknown[place], 0), deactivated);
 }
 
 fn wrong_secret_or_nearly_right_one(runner: &mut CtRunner, random: &mut BenchRng) {
