@@ -120,7 +120,7 @@ fn an_instance_that_starts_is_alive_and_not_ready() {
     }
     let mut home = Demo::new(20_000).stop();
     // The window is short; a start that was missed is tried again.
-    for _ in 0..10 {
+    for _ in 0..200 {
         let command = home.command(&[]);
         let mut instance = Instance::spawn(command, home.path());
         let ops = wait_for("a listening socket", || listening(&instance)?.first().copied());
