@@ -75,6 +75,46 @@ impl Chunk {
     }
 }
 
+/// A row as it is written; reused.
+#[derive(Default)]
+pub(crate) struct Row {
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl Row {
+    pub(crate) fn set(&mut self, key: &[u8], value: &[u8]) {
+        self.key.clear();
+        self.key.extend_from_slice(key);
+        self.value.clear();
+        self.value.extend_from_slice(value);
+    }
+}
+
+/// Gives the rows of one table to `sink`, chunk by chunk. `next` writes the next
+/// row and says whether there was one.
+///
+/// # Errors
+/// The store's, or the sink's.
+pub(crate) fn each_chunk<S, E>(
+    table: u8,
+    mut next: impl FnMut(&mut Row) -> Result<bool, S>,
+    too_long: impl FnOnce(RowTooLong) -> S,
+    sink: &mut impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), Stopped<S, E>> {
+    let (mut chunk, mut row) = (Chunk::of(table), Row::default());
+    while next(&mut row).map_err(Stopped::Store)? {
+        if chunk.is_full_for(row.key.len() + row.value.len()) {
+            sink(chunk.bytes()).map_err(Stopped::Sink)?;
+            chunk.restart();
+        }
+        if let Err(error) = chunk.push(&row.key, &row.value) {
+            return Err(Stopped::Store(too_long(error)));
+        }
+    }
+    if chunk.is_empty() { Ok(()) } else { sink(chunk.bytes()).map_err(Stopped::Sink) }
+}
+
 /// A chunk that is read: its table and, as an iterator, its rows.
 pub(crate) struct Rows<'a> {
     pub(crate) table: u8,

@@ -15,7 +15,7 @@ use super::stored::{self, Unreadable};
 use super::time::{LimiterTime, Ticks};
 use crate::clock::{Clock, Moment};
 use crate::environment::Environment;
-use crate::rows::{Chunk, NotRows, Order, RowTooLong, Rows, Stopped};
+use crate::rows::{NotRows, Order, Row, RowTooLong, Rows, Stopped, each_chunk};
 
 /// Rows, in bytes, that share a transaction while a store is filled.
 const BYTES_PER_COMMIT: usize = 64 * 1024 * 1024;
@@ -107,40 +107,21 @@ impl AccessExport {
         write: impl for<'r> Fn(K::SelfType<'r>, V::SelfType<'r>, &mut Row),
         sink: &mut impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), Stopped<StoreError, E>> {
-        let (mut chunk, mut row) = (Chunk::of(table as u8), Row::default());
         let rows = self.0.open_table(definition).map_err(|error| Stopped::Store(failed(error)))?;
-        for found in rows.iter().map_err(|error| Stopped::Store(failed(error)))? {
-            let (key, value) = found.map_err(|error| Stopped::Store(failed(error)))?;
-            write(key.value(), value.value(), &mut row);
-            if chunk.is_full_for(row.key.len() + row.value.len()) {
-                sink(chunk.bytes()).map_err(Stopped::Sink)?;
-                chunk.restart();
-            }
-            let pushed = chunk.push(&row.key, &row.value);
-            pushed.map_err(|RowTooLong| Stopped::Store(corrupted("a row is longer than any can be")))?;
-        }
-        if chunk.is_empty() { Ok(()) } else { sink(chunk.bytes()).map_err(Stopped::Sink) }
+        let mut rows = rows.iter().map_err(|error| Stopped::Store(failed(error)))?;
+        let next = |row: &mut Row| {
+            let Some(found) = rows.next() else { return Ok(false) };
+            let (key, value) = found.map_err(failed)?;
+            write(key.value(), value.value(), row);
+            Ok(true)
+        };
+        each_chunk(table as u8, next, |RowTooLong| corrupted("a row is longer than any can be"), sink)
     }
 }
 
 impl std::fmt::Debug for AccessExport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("AccessExport")
-    }
-}
-
-#[derive(Default)]
-struct Row {
-    key: Vec<u8>,
-    value: Vec<u8>,
-}
-
-impl Row {
-    fn set(&mut self, key: &[u8], value: &[u8]) {
-        self.key.clear();
-        self.key.extend_from_slice(key);
-        self.value.clear();
-        self.value.extend_from_slice(value);
     }
 }
 

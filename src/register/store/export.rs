@@ -13,7 +13,7 @@ use super::{
     BATCHES_TABLE, HISTORY_TABLE, Head, RENUMBERINGS_TABLE, SETTINGS_TABLE, StoreHandle, damage, read_head,
 };
 use crate::clock::Moment;
-use crate::rows::{Chunk, RowTooLong, Stopped};
+use crate::rows::{Row, RowTooLong, Stopped, each_chunk};
 
 /// The tables by their codes in a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,22 +171,6 @@ impl std::fmt::Debug for RegisterExport {
     }
 }
 
-/// A row as it is written; reused.
-#[derive(Default)]
-struct Row {
-    key: Vec<u8>,
-    value: Vec<u8>,
-}
-
-impl Row {
-    fn set(&mut self, key: &[u8], value: &[u8]) {
-        self.key.clear();
-        self.key.extend_from_slice(key);
-        self.value.clear();
-        self.value.extend_from_slice(value);
-    }
-}
-
 fn each_row<K: Key + 'static, V: Value + 'static, E>(
     table: Table,
     rows: &ReadOnlyTable<K, V>,
@@ -194,18 +178,13 @@ fn each_row<K: Key + 'static, V: Value + 'static, E>(
     sink: &mut impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<(), Stopped<StoreError, E>> {
     use redb::ReadableTable as _;
-    let (mut chunk, mut row) = (Chunk::of(table as u8), Row::default());
-    for found in rows.iter().map_err(|error| Stopped::Store(error.into()))? {
-        let (key, value) = found.map_err(|error| Stopped::Store(error.into()))?;
-        write(key.value(), value.value(), &mut row);
-        if chunk.is_full_for(row.key.len() + row.value.len()) {
-            sink(chunk.bytes()).map_err(Stopped::Sink)?;
-            chunk.restart();
-        }
-        let pushed = chunk.push(&row.key, &row.value);
-        pushed.map_err(|RowTooLong| {
-            Stopped::Store(damage(table.name(), None, "a row is longer than any can be").into())
-        })?;
-    }
-    if chunk.is_empty() { Ok(()) } else { sink(chunk.bytes()).map_err(Stopped::Sink) }
+    let mut rows = rows.iter().map_err(|error| Stopped::Store(error.into()))?;
+    let next = |row: &mut Row| {
+        let Some(found) = rows.next() else { return Ok(false) };
+        let (key, value) = found?;
+        write(key.value(), value.value(), row);
+        Ok(true)
+    };
+    let too_long = |RowTooLong| damage(table.name(), None, "a row is longer than any can be").into();
+    each_chunk(table as u8, next, too_long, sink)
 }
