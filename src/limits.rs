@@ -66,6 +66,14 @@ pub const REGISTER_COMMANDS_PENDING_MAX: usize = 8_192;
 pub const REGISTER_COMMANDS_PER_COMMIT_MAX: usize = 2_048;
 /// Re-reservations that the register's writer puts into one transaction.
 pub const SCHEDULED_PER_COMMIT_MAX: usize = 10_000;
+/// Re-reservations of one transaction from which on their histories go into the
+/// backlog and into their places later: fewer are written in no time. (In tests few,
+/// so that whatever is due together goes this way.)
+pub const HISTORIES_IN_HASTE_MIN: usize = if cfg!(test) { 3 } else { 64 };
+/// Histories that the backlog takes; what is beyond goes to its place at once.
+pub const HISTORIES_BACKLOG_MAX: u64 = 4 * SCHEDULED_PER_COMMIT_MAX as u64;
+/// Histories of the backlog that one transaction puts in their places.
+pub const HISTORIES_SETTLED_PER_COMMIT: usize = if cfg!(test) { 2 } else { 64 };
 /// Chunks of imports that wait for the register's writer or are in its hands;
 /// the sender of the next one waits. Each takes some 2 MiB while it is on its way.
 pub const IMPORT_CHUNKS_PENDING_MAX: usize = 32;

@@ -56,6 +56,11 @@ impl Reader {
         Self { current, store }
     }
 
+    #[cfg(test)]
+    pub(super) fn backlog(&self) -> u64 {
+        self.store.backlog().expect("readable")
+    }
+
     /// The present snapshot. Load it once for everything that belongs together,
     /// and do not hold it over an `.await`.
     #[must_use]

@@ -79,6 +79,7 @@ impl Batch<'_, '_> {
     /// Reserves again what a temporary withdrawal left until now, in the order of
     /// the moments.
     fn reserve_again(&mut self, due: &[Due]) -> Result<(), StoreError> {
+        self.appending.expect_due(due.len())?;
         let mut records = Vec::with_capacity(due.len());
         let mut withdrawals = Vec::with_capacity(due.len());
         for Due { ordinal, .. } in due {

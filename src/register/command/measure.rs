@@ -22,6 +22,7 @@ pub(super) struct Measures {
     scheduled: Counter,
     scheduled_late_seconds: Histogram,
     scheduled_pending: Gauge,
+    histories_backlog: Gauge,
     commit_seconds: Histogram,
     commands_per_commit: Histogram,
     queue_depth: Gauge,
@@ -59,6 +60,7 @@ impl Measures {
             scheduled: metrics::counter!("peselgate_register_scheduled_reservations_total"),
             scheduled_late_seconds: metrics::histogram!("peselgate_register_scheduled_late_seconds"),
             scheduled_pending: metrics::gauge!("peselgate_register_scheduled_pending"),
+            histories_backlog: metrics::gauge!("peselgate_register_histories_backlog"),
             commit_seconds: metrics::histogram!("peselgate_register_commit_seconds"),
             commands_per_commit: metrics::histogram!("peselgate_register_commands_per_commit"),
             queue_depth: metrics::gauge!("peselgate_register_queue_depth"),
@@ -104,6 +106,11 @@ impl Measures {
 
     pub(super) fn scheduled_pending(&self, count: usize) {
         self.scheduled_pending.set(count as f64);
+    }
+
+    /// Histories that are not in their places yet.
+    pub(super) fn histories_backlog(&self, count: u64) {
+        self.histories_backlog.set(count as f64);
     }
 
     pub(super) fn commit(&self, took: Duration, commands: usize) {
@@ -154,6 +161,10 @@ fn describe() {
         "Time from the moment of a re-reservation until it was visible"
     );
     describe_gauge!("peselgate_register_scheduled_pending", "Temporary withdrawals that last");
+    describe_gauge!(
+        "peselgate_register_histories_backlog",
+        "Histories continued by the clock that are not in their places in the file yet"
+    );
     describe_histogram!(
         "peselgate_register_commit_seconds",
         Unit::Seconds,

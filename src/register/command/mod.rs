@@ -5,6 +5,7 @@ mod batch;
 mod import;
 mod measure;
 mod run;
+mod thread;
 mod writer;
 
 use std::fmt;
@@ -17,8 +18,8 @@ pub use import::{ImportLine, ImportOutcome, LineReason, LineRefusal};
 use measure::Measures;
 use run::Ledger;
 pub use run::{ChunkInFlight, ImportRun};
+pub use thread::WriterThread;
 pub(super) use writer::Writer;
-pub use writer::WriterThread;
 
 use super::event::StoredEvent;
 use super::feed::{Delivery, Feed, FeedSequence};

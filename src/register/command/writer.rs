@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -17,42 +16,18 @@ use super::super::words::Stamp;
 use super::batch::{self, Verdict};
 use super::measure::{Counted, Measures};
 use super::run::Ledger;
+use super::thread::WriterThread;
 use super::{CommandError, Commander, Health, Message};
 use crate::clock::{Clock, Moment};
 use crate::limits::{
-    IMPORT_CHUNKS_PER_COMMIT_MAX, IMPORT_LATE_ENDS_HELD_SECONDS, REGISTER_COMMANDS_PER_COMMIT_MAX,
-    SCHEDULED_PER_COMMIT_MAX,
+    HISTORIES_SETTLED_PER_COMMIT, IMPORT_CHUNKS_PER_COMMIT_MAX, IMPORT_LATE_ENDS_HELD_SECONDS,
+    REGISTER_COMMANDS_PER_COMMIT_MAX, SCHEDULED_PER_COMMIT_MAX,
 };
 
 /// The first pause before a failed store is opened again; it doubles.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// The longest pause.
 const RETRY_MAX: Duration = Duration::from_secs(5);
-
-/// The register's writer thread. Dropping this asks it to stop; commands that
-/// wait are carried out first.
-#[must_use = "the writer stops when this is dropped"]
-pub struct WriterThread {
-    stop: Option<oneshot::Sender<()>>,
-    thread: JoinHandle<()>,
-}
-
-impl WriterThread {
-    /// Stops the writer after the commands that wait, and waits for its end.
-    /// Blocks: not to be called on a runtime's thread.
-    pub fn stop(mut self) {
-        drop(self.stop.take());
-        if self.thread.join().is_err() {
-            tracing::error!("the register's writer ended in a panic");
-        }
-    }
-}
-
-impl std::fmt::Debug for WriterThread {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WriterThread").field("finished", &self.thread.is_finished()).finish()
-    }
-}
 
 /// The writer's own state.
 pub(in super::super) struct Writer {
@@ -67,6 +42,8 @@ pub(in super::super) struct Writer {
     health: Arc<ArcSwap<Health>>,
     measures: Arc<Measures>,
     failure: Option<Failure>,
+    /// When to put histories of the backlog in their places; `None` when it is empty.
+    settle_at: Option<Instant>,
 }
 
 /// The store failed and is to be opened again.
@@ -85,6 +62,10 @@ struct Late {
 
 /// How often a complete import is looked for while something waits for one.
 const LATE_TICK: Duration = Duration::from_millis(50);
+
+/// The pause between two commits that settle histories. They share the disk with
+/// the audit trail, whose answers are waited for.
+const SETTLE_TICK: Duration = Duration::from_millis(25);
 
 /// What woke the writer.
 enum Wake {
@@ -121,13 +102,14 @@ impl Writer {
             health: Arc::clone(&commander.health),
             measures: Arc::clone(&commander.measures),
             failure: None,
+            settle_at: Some(Instant::now()),
         };
         writer.carry_out(&[])?;
         let thread = std::thread::Builder::new()
             .name("register-writer".into())
             .spawn(move || writer.run(&runtime, stopped))
             .map_err(OpenError::Thread)?;
-        Ok((commander, WriterThread { stop: Some(stop), thread }))
+        Ok((commander, WriterThread::new(stop, thread)))
     }
 
     fn run(mut self, runtime: &tokio::runtime::Runtime, stopped: oneshot::Receiver<()>) {
@@ -143,6 +125,7 @@ impl Writer {
                 Wake::Clock => self.answer(Vec::new()),
                 Wake::End => break,
             }
+            self.settle_histories();
         }
         self.measures.writable(false);
     }
@@ -156,7 +139,9 @@ impl Writer {
         // While the store is down the retry comes first, and then the schedule.
         let look_at = match retry_at {
             Some(_) => None,
-            None => self.wait().map(|wait| Instant::now() + wait),
+            None => {
+                [self.wait().map(|wait| Instant::now() + wait), self.settle_at].into_iter().flatten().min()
+            }
         };
         let has_schedule = look_at.is_some();
         loop {
@@ -270,12 +255,7 @@ impl Writer {
         }
         let base = self.publisher.last();
         let begun = Instant::now();
-        // A panic of redb on a file altered behind its back is a failed commit,
-        // not the end of the writer.
-        let run = AssertUnwindSafe(|| batch::run(&self.store, self.head, &base, due, messages, now));
-        let (verdicts, appended) = catch_unwind(run).unwrap_or_else(|_| {
-            Err(Damage { table: "file", sequence: None, what: "redb cannot make sense of the file" }.into())
-        })?;
+        let (verdicts, appended) = guarded(|| batch::run(&self.store, self.head, &base, due, messages, now))?;
         self.schedule.settle(due);
         let import = messages.iter().rev().find_map(|message| match message {
             Message::Import(chunk, _) => Some(Arc::clone(&chunk.ledger)),
@@ -283,6 +263,10 @@ impl Writer {
         });
         if let Some(appended) = appended {
             self.measures.commit(begun.elapsed(), messages.len());
+            self.measures.histories_backlog(appended.backlog);
+            if appended.backlog > 0 && self.settle_at.is_none() {
+                self.settle_at = Some(Instant::now() + SETTLE_TICK);
+            }
             self.show(&base, appended.head, appended.changes, import.as_ref().map(|_| now));
         }
         if let Some(ledger) = import.filter(|_| self.schedule.has_late()) {
@@ -294,6 +278,20 @@ impl Writer {
             self.measures.scheduled(due.len(), late);
         }
         Ok(verdicts)
+    }
+
+    /// Puts some histories of the backlog in their places, when it is time.
+    fn settle_histories(&mut self) {
+        if self.failure.is_some() || self.settle_at.is_none_or(|at| at > Instant::now()) {
+            return;
+        }
+        match guarded(|| self.store.settle_histories(HISTORIES_SETTLED_PER_COMMIT)) {
+            Ok(left) => {
+                self.measures.histories_backlog(left);
+                self.settle_at = (left > 0).then(|| Instant::now() + SETTLE_TICK);
+            }
+            Err(error) => drop(self.fail(&error)),
+        }
     }
 
     /// Shows readers what is durable; the schedule follows. `imported` is the moment
@@ -374,4 +372,12 @@ impl Writer {
             }
         }
     }
+}
+
+/// A panic of redb on a file altered behind its back is a failed commit, not the
+/// end of the writer.
+fn guarded<T>(run: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+        Err(Damage { table: "file", sequence: None, what: "redb cannot make sense of the file" }.into())
+    })
 }

@@ -11,20 +11,24 @@ use super::super::snapshot::{Changed, Snapshot};
 use super::super::words::{Sequence, Stamp};
 use super::error::StoreError;
 use super::feeds::{Delivered, FeedAnswer, Feeds};
+use super::histories::WriteHistories;
 use super::history::Record;
 use super::idempotency::{Idempotency, Memory, Remembered};
 use super::row::RowBuilder;
 use super::{
-    BATCHES, BATCHES_TABLE, HEAD_KEY, HISTORY_TABLE, Head, RENUMBERINGS_TABLE, SETTINGS_TABLE, damage,
-    read_record, row_with, sequences_of,
+    BATCHES, BATCHES_TABLE, HEAD_KEY, Head, RENUMBERINGS_TABLE, SETTINGS_TABLE, damage, row_with,
+    sequences_of,
 };
+use crate::limits::{HISTORIES_BACKLOG_MAX, HISTORIES_IN_HASTE_MIN};
 use crate::pesel::Ordinal;
 
 /// What is being appended. It sees its own changes, nobody else does.
 pub(in super::super) struct Appending<'txn, 'base> {
     txn: &'txn WriteTransaction,
     batches: Table<'txn, u64, &'static [u8]>,
-    history: Table<'txn, u32, &'static [u8]>,
+    histories: WriteHistories<'txn>,
+    /// Are histories written beside one another now and put in their places later?
+    in_haste: bool,
     renumberings: Table<'txn, (u32, u64), ()>,
     memory: Memory<'txn>,
     feeds: Feeds<'txn>,
@@ -48,6 +52,8 @@ pub(in super::super) struct Appending<'txn, 'base> {
 pub(in super::super) struct Appended {
     pub(in super::super) head: Head,
     pub(in super::super) changes: Vec<Changed>,
+    /// Histories that are not in their places yet.
+    pub(in super::super) backlog: u64,
 }
 
 impl<'txn, 'base> Appending<'txn, 'base> {
@@ -59,7 +65,8 @@ impl<'txn, 'base> Appending<'txn, 'base> {
         Ok(Self {
             txn,
             batches: txn.open_table(BATCHES_TABLE)?,
-            history: txn.open_table(HISTORY_TABLE)?,
+            histories: WriteHistories::open(txn)?,
+            in_haste: false,
             renumberings: txn.open_table(RENUMBERINGS_TABLE)?,
             memory: Memory::open(txn)?,
             feeds: Feeds::open(txn)?,
@@ -80,7 +87,7 @@ impl<'txn, 'base> Appending<'txn, 'base> {
         }
         match self.base.state(ordinal) {
             State::Absent => Ok(Record::absent(ordinal)),
-            State::Reserved { .. } | State::Withdrawn { .. } => read_record(&self.history, ordinal),
+            State::Reserved { .. } | State::Withdrawn { .. } => self.histories.record(ordinal),
         }
     }
 
@@ -209,6 +216,14 @@ impl<'txn, 'base> Appending<'txn, 'base> {
         Ok(events)
     }
 
+    /// So many histories are about to be continued by the clock: they go into the
+    /// backlog, if they are many and it has room for them.
+    pub(in super::super) fn expect_due(&mut self, count: usize) -> Result<(), StoreError> {
+        let room = HISTORIES_BACKLOG_MAX.saturating_sub(self.histories.backlog()?);
+        self.in_haste = count >= HISTORIES_IN_HASTE_MIN && count as u64 <= room;
+        Ok(())
+    }
+
     /// Is there nothing to commit?
     pub(in super::super) fn is_empty(&self) -> bool {
         self.row.sequence() == self.head.sequence && !self.feeds_moved
@@ -222,7 +237,7 @@ impl<'txn, 'base> Appending<'txn, 'base> {
         self.head.hash = self.row.hash();
         let changes = self.write_histories()?;
         self.txn.open_table(SETTINGS_TABLE)?.insert(HEAD_KEY, self.head.encode().as_slice())?;
-        Ok(Appended { head: self.head, changes })
+        Ok(Appended { head: self.head, changes, backlog: self.histories.backlog()? })
     }
 
     fn write_histories(&mut self) -> Result<Vec<Changed>, StoreError> {
@@ -241,8 +256,12 @@ impl<'txn, 'base> Appending<'txn, 'base> {
         self.head.reserved += u64::from(after.is_reserved());
         self.head.reserved -= u64::from(before.is_reserved());
         record.encode(&mut self.buffer);
-        self.history.insert(record.ordinal().value(), self.buffer.as_slice())?;
-        Ok(())
+        let key = record.ordinal().value();
+        if self.in_haste && before != State::Absent {
+            self.histories.put_in_haste(key, &self.buffer)
+        } else {
+            self.histories.put(key, &self.buffer)
+        }
     }
 
     fn close_row(&mut self) -> Result<(), StoreError> {

@@ -8,10 +8,9 @@ use redb::{Key, ReadOnlyTable, ReadTransaction, TableError, TableHandle, Value};
 use super::super::words::Sequence;
 use super::error::StoreError;
 use super::feeds::{ANSWERS_TABLE, FEEDS_TABLE};
+use super::histories::{self, ReadHistories};
 use super::idempotency::{EXPIRY_TABLE, IDEMPOTENCY_TABLE};
-use super::{
-    BATCHES_TABLE, HISTORY_TABLE, Head, RENUMBERINGS_TABLE, SETTINGS_TABLE, StoreHandle, damage, read_head,
-};
+use super::{BATCHES_TABLE, Head, RENUMBERINGS_TABLE, SETTINGS_TABLE, StoreHandle, damage, read_head};
 use crate::clock::Moment;
 use crate::rows::{Row, RowTooLong, Stopped, each_chunk};
 
@@ -49,7 +48,7 @@ impl Table {
         match self {
             Self::Settings => SETTINGS_TABLE.name(),
             Self::Batches => BATCHES_TABLE.name(),
-            Self::History => HISTORY_TABLE.name(),
+            Self::History => super::HISTORY,
             Self::Renumberings => RENUMBERINGS_TABLE.name(),
             Self::Idempotency => IDEMPOTENCY_TABLE.name(),
             Self::Expiry => EXPIRY_TABLE.name(),
@@ -74,7 +73,9 @@ impl StoreHandle {
         let database = self.database.load_full().ok_or(StoreError::Closed)?;
         let txn = redb::ReadableDatabase::begin_read(&*database)?;
         // A table that is not known here would be missing from every backup.
-        let is_known = |name: &str| Table::ALL.iter().any(|table| table.name() == name);
+        let is_known = |name: &str| {
+            Table::ALL.iter().any(|table| table.name() == name) || histories::names().contains(&name)
+        };
         if txn.list_tables()?.any(|table| !is_known(table.name()))
             || txn.list_multimap_tables()?.next().is_some()
         {
@@ -126,12 +127,7 @@ impl RegisterExport {
             |k: u64, v: &[u8], row| be(row, &k.to_be_bytes(), v),
             sink,
         )?;
-        self.table(
-            Table::History,
-            HISTORY_TABLE,
-            |k: u32, v: &[u8], row| be(row, &k.to_be_bytes(), v),
-            sink,
-        )?;
+        self.histories(sink)?;
         self.table(
             Table::Renumberings,
             RENUMBERINGS_TABLE,
@@ -147,6 +143,22 @@ impl RegisterExport {
         self.table(Table::Expiry, EXPIRY_TABLE, |k: &[u8; 36], (), row| be(row, k, &[]), sink)?;
         self.table(Table::Feeds, FEEDS_TABLE, |k: &[u8], v: &[u8], row| be(row, k, v), sink)?;
         self.table(Table::FeedAnswers, ANSWERS_TABLE, |k: &[u8], v: &[u8], row| be(row, k, v), sink)
+    }
+
+    /// The histories as they stand, those in the backlog in their places.
+    fn histories<E>(
+        &self,
+        sink: &mut impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), Stopped<StoreError, E>> {
+        let histories = ReadHistories::of(&self.txn).map_err(Stopped::Store)?;
+        let mut rows = histories.rows().map_err(Stopped::Store)?;
+        let next = |row: &mut Row| {
+            let Some(found) = rows.next() else { return Ok(false) };
+            let (key, value) = found?;
+            row.set(&key.to_be_bytes(), value.value());
+            Ok(true)
+        };
+        each_chunk(Table::History as u8, next, |RowTooLong| too_long(Table::History), sink)
     }
 
     fn table<K: Key + 'static, V: Value + 'static, E>(
@@ -185,6 +197,9 @@ fn each_row<K: Key + 'static, V: Value + 'static, E>(
         write(key.value(), value.value(), row);
         Ok(true)
     };
-    let too_long = |RowTooLong| damage(table.name(), None, "a row is longer than any can be").into();
-    each_chunk(table as u8, next, too_long, sink)
+    each_chunk(table as u8, next, |RowTooLong| too_long(table), sink)
+}
+
+fn too_long(table: Table) -> StoreError {
+    damage(table.name(), None, "a row is longer than any can be").into()
 }

@@ -1,4 +1,4 @@
-//! Rows of `history`: the events of one number, short.
+//! Rows of `history` and of its `backlog`: the events of one number, short.
 //!
 //! CRC32C of ordinal and events (4 bytes, so that a flipped bit is found at
 //! every start and at every reading), then for each event: tag (kind, channel,

@@ -10,14 +10,12 @@ use super::super::words::Sequence;
 use super::error::{OpenError, StoreError};
 use super::export::Table;
 use super::feeds::{self, ANSWERS_TABLE, FEEDS_TABLE};
+use super::histories::WriteHistories;
 use super::history::fold;
 use super::idempotency::{EXPIRY_TABLE, IDEMPOTENCY_TABLE};
 use super::load::{OpenMode, Store, file_opener};
 use super::row::Row;
-use super::{
-    BATCHES_TABLE, FORMAT, FORMAT_KEY, HEAD_KEY, HISTORY_TABLE, Head, RENUMBERINGS_TABLE, SETTINGS_TABLE,
-    damage,
-};
+use super::{BATCHES_TABLE, FORMAT, FORMAT_KEY, HEAD_KEY, Head, RENUMBERINGS_TABLE, SETTINGS_TABLE, damage};
 use crate::clock::Moment;
 use crate::pesel::Ordinal;
 use crate::rows::{NotRows, Order, Rows};
@@ -154,7 +152,7 @@ impl Target {
         txn.set_quick_repair(true);
         // The writer expects the tables that a new store has.
         txn.open_table(BATCHES_TABLE)?;
-        txn.open_table(HISTORY_TABLE)?;
+        WriteHistories::open(&txn)?;
         txn.open_table(IDEMPOTENCY_TABLE)?;
         txn.open_table(EXPIRY_TABLE)?;
         txn.commit()?;
@@ -179,9 +177,9 @@ fn put_rows(txn: &WriteTransaction, table: Table, rows: &[(&[u8], &[u8])]) -> Re
             }
         }
         Table::History => {
-            let mut table = txn.open_table(HISTORY_TABLE)?;
+            let mut histories = WriteHistories::open(txn)?;
             for (key, value) in rows {
-                table.insert(u32::from_be_bytes(fixed(key)?), value)?;
+                histories.put(u32::from_be_bytes(fixed(key)?), value)?;
             }
         }
         Table::Renumberings => {

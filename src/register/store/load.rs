@@ -15,12 +15,13 @@ use super::super::schedule::Due;
 use super::super::snapshot::{Builder, Changed, Snapshot, SnapshotHead};
 use super::super::words::{EventKind, Sequence};
 use super::error::{OpenError, StoreError};
+use super::histories::{ReadHistories, WriteHistories};
 use super::history::fold;
 use super::idempotency::{EXPIRY_TABLE, IDEMPOTENCY_TABLE};
 use super::row::Row;
 use super::{
-    BATCHES, BATCHES_TABLE, CREATED_KEY, FORMAT, FORMAT_KEY, HEAD_KEY, HISTORY, HISTORY_TABLE, Head,
-    SETTINGS, SETTINGS_TABLE, StoreHandle, damage, read_head, read_record,
+    BATCHES, BATCHES_TABLE, CREATED_KEY, FORMAT, FORMAT_KEY, HEAD_KEY, HISTORY, Head, SETTINGS,
+    SETTINGS_TABLE, StoreHandle, damage, read_head,
 };
 use crate::clock::Moment;
 use crate::pesel::Ordinal;
@@ -106,6 +107,22 @@ impl Store {
         Ok(txn)
     }
 
+    /// Puts the first `max` histories of the backlog in their places, durably, and
+    /// tells how many are left.
+    pub(in super::super) fn settle_histories(&self, max: usize) -> Result<u64, StoreError> {
+        if self.handle.backlog()? == 0 {
+            return Ok(0);
+        }
+        let txn = self.begin()?;
+        let left = {
+            let mut histories = WriteHistories::open(&txn)?;
+            histories.settle(max)?;
+            histories.backlog()?
+        };
+        txn.commit()?;
+        Ok(left)
+    }
+
     /// Closes the file after a failure and opens it again. Returns where it
     /// stands, and the entries changed by events after `since` that turned out
     /// to be durable although their commit failed.
@@ -152,7 +169,7 @@ pub(super) fn initialise(database: &Database, now: Moment) -> Result<(), StoreEr
     txn.set_quick_repair(true);
     {
         txn.open_table(BATCHES_TABLE)?;
-        txn.open_table(HISTORY_TABLE)?;
+        WriteHistories::open(&txn)?;
         txn.open_table(IDEMPOTENCY_TABLE)?;
         txn.open_table(EXPIRY_TABLE)?;
         let mut settings = txn.open_table(SETTINGS_TABLE)?;
@@ -196,10 +213,10 @@ fn check(txn: &ReadTransaction) -> Result<Head, OpenError> {
 fn build_snapshot(txn: &ReadTransaction, head: &Head) -> Result<(Snapshot, Vec<Due>), OpenError> {
     let mut builder = Builder::new();
     let mut pending = Vec::new();
-    for row in txn.open_table(HISTORY_TABLE)?.iter()? {
+    let histories = ReadHistories::of(txn)?;
+    for row in histories.rows()? {
         let (key, value) = row?;
-        let ordinal =
-            Ordinal::new(key.value()).ok_or_else(|| damage(HISTORY, None, "a row has no number's key"))?;
+        let ordinal = Ordinal::new(key).ok_or_else(|| damage(HISTORY, None, "a row has no number's key"))?;
         let mut last = Sequence::ZERO;
         let entry = fold(ordinal, value.value(), |event| last = event.sequence)?;
         if last > head.sequence {
@@ -217,14 +234,14 @@ fn build_snapshot(txn: &ReadTransaction, head: &Head) -> Result<(Snapshot, Vec<D
 }
 
 fn changes_since(txn: &ReadTransaction, since: Sequence) -> Result<Vec<Changed>, StoreError> {
-    let history = txn.open_table(HISTORY_TABLE)?;
+    let histories = ReadHistories::of(txn)?;
     let mut changes: Vec<(Ordinal, Entry)> = Vec::new();
     for row in txn.open_table(BATCHES_TABLE)?.range(since.next().value()..)? {
         let (key, value) = row?;
         let row = Row::decode(Sequence::new(key.value()), value.value())?;
         let later = row.events.iter().filter(|event| event.sequence > since);
         for event in later.filter(|event| event.event.kind != EventKind::Renumbering) {
-            let record = read_record(&history, event.event.ordinal)?;
+            let record = histories.record(event.event.ordinal)?;
             changes.push((event.event.ordinal, *record.entry()));
         }
     }

@@ -4,13 +4,14 @@
 //! |---|---|---|
 //! | `batches` | sequence of the last event | the events, chained ([`row`]) |
 //! | `history` | ordinal | the number's events, short ([`history`]) |
+//! | `backlog` | ordinal | the same, newer: not in its place yet ([`histories`]) |
 //! | `renumberings` | ordinal and sequence | nothing: both numbers of a renumbering point to it |
 //! | `settings` | name | format, creation, head |
 //! | `idempotency`, `idempotency-expiry` | hash of a request's key | what it led to, for 24 hours |
 //! | `feeds`, `feed-answers` | channel and registrant | how far each feed is ([`feeds`]) |
 //!
-//! `batches` is the truth, `history` the same by number. Rows of both are only
-//! ever added or grow; nothing is deleted (art. 23c(3)).
+//! `batches` is the truth, `history` with its `backlog` the same by number. Events
+//! are only ever added; nothing is deleted (art. 23c(3)).
 
 mod append;
 mod bulk;
@@ -18,6 +19,7 @@ mod codec;
 mod error;
 mod export;
 mod feeds;
+mod histories;
 mod history;
 mod idempotency;
 mod import;
@@ -34,6 +36,7 @@ pub(super) use bulk::Bulk;
 pub use error::{Damage, OpenError, StoreError};
 pub use export::RegisterExport;
 pub(super) use feeds::{Delivered, FeedAnswer};
+use histories::ReadHistories;
 pub(super) use history::Record;
 pub use idempotency::Idempotency;
 pub(super) use idempotency::Remembered;
@@ -57,7 +60,6 @@ const HISTORY: &str = "history";
 const SETTINGS: &str = "settings";
 
 const BATCHES_TABLE: TableDefinition<'static, u64, &[u8]> = TableDefinition::new(BATCHES);
-const HISTORY_TABLE: TableDefinition<'static, u32, &[u8]> = TableDefinition::new(HISTORY);
 const SETTINGS_TABLE: TableDefinition<'static, &str, &[u8]> = TableDefinition::new(SETTINGS);
 
 /// Both numbers of every renumbering, with its sequence. Apart from `history`,
@@ -160,15 +162,20 @@ impl StoreHandle {
         self.read(feeds::standings)
     }
 
+    /// Histories that are not in their places.
+    pub(super) fn backlog(&self) -> Result<u64, StoreError> {
+        self.read(|txn| ReadHistories::of(txn)?.backlog())
+    }
+
     /// The history of a number; empty when there is none.
     pub(super) fn record(&self, ordinal: Ordinal) -> Result<Record, StoreError> {
-        self.read(|txn| read_record(&txn.open_table(HISTORY_TABLE)?, ordinal))
+        self.read(|txn| ReadHistories::of(txn)?.record(ordinal))
     }
 
     /// The history of a number with its events in full.
     pub(super) fn events_of(&self, ordinal: Ordinal) -> Result<(Record, Vec<StoredEvent>), StoreError> {
         self.read(|txn| {
-            let record = read_record(&txn.open_table(HISTORY_TABLE)?, ordinal)?;
+            let record = ReadHistories::of(txn)?.record(ordinal)?;
             let batches = txn.open_table(BATCHES_TABLE)?;
             let mut row: Vec<StoredEvent> = Vec::new();
             let own = record.events().iter().map(|short| (short.sequence, Some(short.at)));
@@ -226,16 +233,6 @@ impl StoreHandle {
         let database = self.database.load_full().ok_or(StoreError::Closed)?;
         run(&database.begin_read()?)
     }
-}
-
-fn read_record(
-    history: &impl ReadableTable<u32, &'static [u8]>,
-    ordinal: Ordinal,
-) -> Result<Record, StoreError> {
-    Ok(match history.get(ordinal.value())? {
-        Some(row) => Record::decode(ordinal, row.value())?,
-        None => Record::absent(ordinal),
-    })
 }
 
 /// The renumberings that a number is the old or the new number of.

@@ -1,5 +1,6 @@
 //! The room as a whole: commands, imports, failures of the disk, tampering.
 
+mod backlog;
 mod crash;
 mod disk;
 mod failures;
