@@ -70,6 +70,9 @@ pub const SCHEDULED_PER_COMMIT_MAX: usize = 10_000;
 /// backlog and into their places later: fewer are written in no time. (In tests few,
 /// so that whatever is due together goes this way.)
 pub const HISTORIES_IN_HASTE_MIN: usize = if cfg!(test) { 3 } else { 64 };
+/// Re-reservations that the register's writer makes ready before their second; some
+/// 300 bytes each.
+pub const SCHEDULED_PREPARED_MAX: usize = 2 * SCHEDULED_PER_COMMIT_MAX;
 /// Histories that the backlog takes; what is beyond goes to its place at once.
 pub const HISTORIES_BACKLOG_MAX: u64 = 4 * SCHEDULED_PER_COMMIT_MAX as u64;
 /// Histories of the backlog that one transaction puts in their places.

@@ -8,6 +8,7 @@
 //! forward, a withdrawal without limit, the clock itself) takes its line away.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
 use std::time::Duration;
 
 use super::snapshot::Changed;
@@ -20,8 +21,8 @@ use crate::pesel::Ordinal;
 const TICK_NEAR: Duration = Duration::from_millis(20);
 /// How often it is looked at otherwise.
 const TICK_FAR: Duration = Duration::from_secs(1);
-/// What "near" means.
-const NEAR_SECONDS: u32 = 5 * 60;
+/// What "near" means: what is due by then is also made ready.
+pub(super) const NEAR_SECONDS: u32 = 5 * 60;
 
 /// A number that is to be reserved again at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,6 +81,13 @@ impl Schedule {
     /// The first `max` that are due at `now`.
     pub(super) fn due(&self, now: Stamp, max: usize) -> Vec<Due> {
         self.by_moment.iter().take_while(|due| due.at <= now).take(max).copied().collect()
+    }
+
+    /// The first `max` that are due up to `end`, from this one on.
+    pub(super) fn between(&self, from: Option<Due>, end: Stamp, max: usize) -> Vec<Due> {
+        let from = from.map_or(Bound::Unbounded, Bound::Included);
+        let soon = self.by_moment.range((from, Bound::Unbounded)).take_while(|due| due.at <= end);
+        soon.take(max).copied().collect()
     }
 
     /// Takes away what has been looked after.

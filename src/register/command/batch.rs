@@ -4,13 +4,15 @@ use std::collections::HashMap;
 
 use super::super::event::{Event, StoredEvent};
 use super::super::feed::{Delivery, Feed};
-use super::super::law::{Renumbering, decide, renumber, reserve_again};
+use super::super::law::{Renumbering, decide, renumber};
 use super::super::schedule::Due;
 use super::super::snapshot::Snapshot;
 use super::super::store::{Appended, Appending, Delivered, FeedAnswer, Head, Remembered, Store, StoreError};
 use super::super::words::{Sequence, Stamp};
 use super::import::import;
+use super::prepare::{Prepared, Ready, ready};
 use super::{CommandError, ImportOutcome, Message, Outcome, Submission};
+use crate::pesel::Ordinal;
 
 /// The answer to one message, to be sent after publish.
 pub(super) enum Verdict {
@@ -32,6 +34,7 @@ pub(super) fn run(
     head: Head,
     base: &Snapshot,
     due: &[Due],
+    prepared: &Prepared,
     messages: &[Message],
     now: Stamp,
 ) -> Result<(Vec<Verdict>, Option<Appended>), StoreError> {
@@ -39,7 +42,7 @@ pub(super) fn run(
     let (verdicts, appended) = {
         let appending = Appending::begin(&txn, head, base)?;
         let mut batch = Batch { appending, now, fresh: HashMap::new() };
-        batch.reserve_again(due)?;
+        batch.reserve_again(due, prepared)?;
         let verdicts = messages.iter().map(|message| batch.verdict(message)).collect::<Result<_, _>>()?;
         let nothing = batch.appending.is_empty();
         (verdicts, if nothing { None } else { Some(batch.appending.finish(now)?) })
@@ -78,24 +81,16 @@ impl Batch<'_, '_> {
 
     /// Reserves again what a temporary withdrawal left until now, in the order of
     /// the moments.
-    fn reserve_again(&mut self, due: &[Due]) -> Result<(), StoreError> {
+    fn reserve_again(&mut self, due: &[Due], prepared: &Prepared) -> Result<(), StoreError> {
         self.appending.expect_due(due.len())?;
-        let mut records = Vec::with_capacity(due.len());
-        let mut withdrawals = Vec::with_capacity(due.len());
-        for Due { ordinal, .. } in due {
-            let record = self.appending.record(*ordinal)?;
-            if let Some(withdrawal) = record.pending_withdrawal() {
-                withdrawals.push(withdrawal);
-                records.push((withdrawal, record));
-            }
-        }
-        // By sequence, so that a row of many withdrawals is read once.
-        withdrawals.sort_unstable();
-        let withdrawals = self.appending.events_of(&withdrawals)?;
-        for (sequence, record) in records {
-            let withdrawal = withdrawals.binary_search_by_key(&sequence, StoredEvent::sequence);
-            let withdrawal = withdrawal.ok().map(|place| &withdrawals[place]);
-            if let Some(event) = withdrawal.and_then(|withdrawal| reserve_again(record.entry(), withdrawal)) {
+        let unprepared = due.iter().filter(|due| prepared.get(due).is_none());
+        let records = unprepared.map(|due| self.appending.record(due.ordinal)).collect::<Result<_, _>>()?;
+        let made = ready(records, |sequences| self.appending.events_of(sequences))?;
+        let mut made: HashMap<Ordinal, Ready> =
+            made.into_iter().map(|ready| (ready.record.ordinal(), ready)).collect();
+        for due in due {
+            let ready = prepared.get(due).cloned().or_else(|| made.remove(&due.ordinal));
+            if let Some(Ready { record, event }) = ready {
                 self.appending.append(record, event)?;
             }
         }

@@ -4,6 +4,7 @@
 mod batch;
 mod import;
 mod measure;
+mod prepare;
 mod run;
 mod thread;
 mod writer;

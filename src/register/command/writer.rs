@@ -15,6 +15,7 @@ use super::super::store::{Damage, Head, OpenError, Store, StoreError};
 use super::super::words::Stamp;
 use super::batch::{self, Verdict};
 use super::measure::{Counted, Measures};
+use super::prepare::Prepared;
 use super::run::Ledger;
 use super::thread::WriterThread;
 use super::{CommandError, Commander, Health, Message};
@@ -36,6 +37,8 @@ pub(in super::super) struct Writer {
     publisher: Publisher,
     /// Follows what is published.
     schedule: Schedule,
+    /// Follows it too.
+    prepared: Prepared,
     late: Option<Late>,
     clock: Clock,
     queue: mpsc::Receiver<Message>,
@@ -96,6 +99,7 @@ impl Writer {
             head,
             publisher,
             schedule,
+            prepared: Prepared::default(),
             late: None,
             clock,
             queue,
@@ -126,6 +130,7 @@ impl Writer {
                 Wake::End => break,
             }
             self.settle_histories();
+            self.prepare();
         }
         self.measures.writable(false);
     }
@@ -255,7 +260,8 @@ impl Writer {
         }
         let base = self.publisher.last();
         let begun = Instant::now();
-        let (verdicts, appended) = guarded(|| batch::run(&self.store, self.head, &base, due, messages, now))?;
+        let (verdicts, appended) =
+            guarded(|| batch::run(&self.store, self.head, &base, due, &self.prepared, messages, now))?;
         self.schedule.settle(due);
         let import = messages.iter().rev().find_map(|message| match message {
             Message::Import(chunk, _) => Some(Arc::clone(&chunk.ledger)),
@@ -294,6 +300,17 @@ impl Writer {
         }
     }
 
+    /// Makes some of what is due soon ready, when it is time.
+    fn prepare(&mut self) {
+        let (Ok(now), None) = (Stamp::try_from(self.clock.now()), &self.failure) else { return };
+        let store = self.store.handle();
+        if let Err(error) = guarded(|| self.prepared.turn(&self.schedule, &store, now)) {
+            // What cannot be read now is read again in its second.
+            tracing::warn!(%error, "re-reservations cannot be made ready");
+            self.prepared.clear();
+        }
+    }
+
     /// Shows readers what is durable; the schedule follows. `imported` is the moment
     /// of a commit with chunks of an import.
     fn show(&mut self, base: &Snapshot, head: Head, changes: Vec<Changed>, imported: Option<Stamp>) {
@@ -301,6 +318,7 @@ impl Writer {
             Some(now) => self.schedule.follow_import(&changes, now),
             None => self.schedule.follow(&changes),
         }
+        self.prepared.follow(&changes);
         self.head = head;
         let next = base.apply(changes, SnapshotHead { sequence: head.sequence, as_of: head.as_of });
         self.measures.published(&next);

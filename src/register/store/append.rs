@@ -16,8 +16,8 @@ use super::history::Record;
 use super::idempotency::{Idempotency, Memory, Remembered};
 use super::row::RowBuilder;
 use super::{
-    BATCHES, BATCHES_TABLE, HEAD_KEY, Head, RENUMBERINGS_TABLE, SETTINGS_TABLE, damage, row_with,
-    sequences_of,
+    BATCHES, BATCHES_TABLE, HEAD_KEY, Head, RENUMBERINGS_TABLE, SETTINGS_TABLE, damage, events_by_sequence,
+    row_with, sequences_of,
 };
 use crate::limits::{HISTORIES_BACKLOG_MAX, HISTORIES_IN_HASTE_MIN};
 use crate::pesel::Ordinal;
@@ -202,18 +202,7 @@ impl<'txn, 'base> Appending<'txn, 'base> {
 
     /// Events of earlier commits, by rising sequences: each row is read once.
     pub(in super::super) fn events_of(&self, sequences: &[Sequence]) -> Result<Vec<StoredEvent>, StoreError> {
-        let mut row: Vec<StoredEvent> = Vec::new();
-        let mut events = Vec::with_capacity(sequences.len());
-        for sequence in sequences {
-            if row.last().is_none_or(|last| last.sequence < *sequence) {
-                row = row_with(&self.batches, *sequence)?;
-            }
-            let place = row
-                .binary_search_by_key(sequence, |event| event.sequence)
-                .map_err(|_| damage(BATCHES, Some(*sequence), "an event of a number is not there"))?;
-            events.push(row[place].clone());
-        }
-        Ok(events)
+        events_by_sequence(&self.batches, sequences)
     }
 
     /// So many histories are about to be continued by the clock: they go into the

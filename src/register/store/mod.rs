@@ -172,6 +172,11 @@ impl StoreHandle {
         self.read(|txn| ReadHistories::of(txn)?.record(ordinal))
     }
 
+    /// Events by rising sequences.
+    pub(super) fn events_by_sequence(&self, sequences: &[Sequence]) -> Result<Vec<StoredEvent>, StoreError> {
+        self.read(|txn| events_by_sequence(&txn.open_table(BATCHES_TABLE)?, sequences))
+    }
+
     /// The history of a number with its events in full.
     pub(super) fn events_of(&self, ordinal: Ordinal) -> Result<(Record, Vec<StoredEvent>), StoreError> {
         self.read(|txn| {
@@ -265,6 +270,25 @@ fn row_with(
         }
         None => Ok(Vec::new()),
     }
+}
+
+/// Events by rising sequences: each row is read once.
+fn events_by_sequence(
+    batches: &impl ReadableTable<u64, &'static [u8]>,
+    sequences: &[Sequence],
+) -> Result<Vec<StoredEvent>, StoreError> {
+    let mut row: Vec<StoredEvent> = Vec::new();
+    let mut events = Vec::with_capacity(sequences.len());
+    for sequence in sequences {
+        if row.last().is_none_or(|last| last.sequence < *sequence) {
+            row = row_with(batches, *sequence)?;
+        }
+        let place = row
+            .binary_search_by_key(sequence, |event| event.sequence)
+            .map_err(|_| damage(BATCHES, Some(*sequence), "an event of a number is not there"))?;
+        events.push(row[place].clone());
+    }
+    Ok(events)
 }
 
 fn read_head(txn: &ReadTransaction) -> Result<Head, StoreError> {
