@@ -8,6 +8,7 @@
 
 mod client;
 mod harness;
+mod history;
 mod load;
 
 mod admin;
