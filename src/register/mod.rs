@@ -111,10 +111,11 @@ pub fn load(config: &RegisterConfig, clock: &Clock) -> Result<Snapshot, OpenErro
 }
 
 fn open_with(opener: Opener, clock: Clock) -> Result<(Reader, Commander, WriterThread), OpenError> {
-    let Loaded { store, head, snapshot, pending } = Store::open(opener, clock.now())?;
+    let Loaded { store, head, snapshot, pending, late } = Store::open(opener, clock.now())?;
     let publisher = Publisher::new(snapshot);
     let reader = Reader::new(publisher.current(), store.handle());
-    let (commander, thread) = Writer::start(store, head, publisher, Schedule::of(pending), clock)?;
+    let schedule = Schedule::of(pending, late, clock.now());
+    let (commander, thread) = Writer::start(store, head, publisher, schedule, late, clock)?;
     Ok((reader, commander, thread))
 }
 

@@ -7,7 +7,9 @@ use super::super::feed::{Delivery, Feed};
 use super::super::law::{Renumbering, decide, renumber, reserve_again};
 use super::super::schedule::Due;
 use super::super::snapshot::Snapshot;
-use super::super::store::{Appended, Appending, Delivered, FeedAnswer, Head, Remembered, Store, StoreError};
+use super::super::store::{
+    Appended, Appending, Delivered, FeedAnswer, Head, Remembered, Store, StoreError, Waiting,
+};
 use super::super::words::{Sequence, Stamp};
 use super::import::import;
 use super::{CommandError, ImportOutcome, Message, Outcome, Submission};
@@ -23,7 +25,7 @@ pub(super) enum Verdict {
 ///
 /// What is due goes first: its moment is not after `now`, so a command about the
 /// same number finds it done. The verdicts are in the order of the messages. Nothing appended means nothing
-/// committed: `None`.
+/// committed: `None`. `late` says which ends wait for an import.
 ///
 /// # Errors
 /// When the store fails; then none of the verdicts holds.
@@ -33,8 +35,11 @@ pub(super) fn run(
     base: &Snapshot,
     due: &[Due],
     messages: &[Message],
+    late: Option<Stamp>,
     now: Stamp,
 ) -> Result<(Vec<Verdict>, Option<Appended>), StoreError> {
+    let imported = messages.iter().any(|message| matches!(message, Message::Import(..)));
+    let waiting = Waiting { late, imported };
     let txn = store.begin()?;
     let (verdicts, appended) = {
         let appending = Appending::begin(&txn, head, base)?;
@@ -42,7 +47,7 @@ pub(super) fn run(
         batch.reserve_again(due)?;
         let verdicts = messages.iter().map(|message| batch.verdict(message)).collect::<Result<_, _>>()?;
         let nothing = batch.appending.is_empty();
-        (verdicts, if nothing { None } else { Some(batch.appending.finish(now)?) })
+        (verdicts, if nothing { None } else { Some(batch.appending.finish(now, waiting)?) })
     };
     match appended {
         Some(_) => txn.commit()?,

@@ -3,6 +3,7 @@
 
 mod batch;
 mod import;
+mod late;
 mod measure;
 mod run;
 mod writer;

@@ -12,16 +12,15 @@ use tokio::time::Instant;
 use super::super::current::Publisher;
 use super::super::schedule::{Due, Schedule};
 use super::super::snapshot::{Changed, Snapshot, SnapshotHead};
-use super::super::store::{Damage, Head, OpenError, Store, StoreError};
+use super::super::store::{Damage, Head, OpenError, Reopened, Store, StoreError};
 use super::super::words::Stamp;
 use super::batch::{self, Verdict};
+use super::late::Late;
 use super::measure::{Counted, Measures};
-use super::run::Ledger;
 use super::{CommandError, Commander, Health, Message};
 use crate::clock::{Clock, Moment};
 use crate::limits::{
-    IMPORT_CHUNKS_PER_COMMIT_MAX, IMPORT_LATE_ENDS_HELD_SECONDS, REGISTER_COMMANDS_PER_COMMIT_MAX,
-    SCHEDULED_PER_COMMIT_MAX,
+    IMPORT_CHUNKS_PER_COMMIT_MAX, REGISTER_COMMANDS_PER_COMMIT_MAX, SCHEDULED_PER_COMMIT_MAX,
 };
 
 /// The first pause before a failed store is opened again; it doubles.
@@ -62,6 +61,8 @@ pub(in super::super) struct Writer {
     /// Follows what is published.
     schedule: Schedule,
     late: Option<Late>,
+    /// Ends not after this moment wait for an import; as the last commit says.
+    late_until: Option<Stamp>,
     clock: Clock,
     queue: mpsc::Receiver<Message>,
     health: Arc<ArcSwap<Health>>,
@@ -75,16 +76,6 @@ struct Failure {
     retry_at: Instant,
     pause: Duration,
 }
-
-/// The import for which ends that it brought too late wait.
-struct Late {
-    ledger: Arc<Ledger>,
-    /// ... and until when, should it have broken off.
-    until: Instant,
-}
-
-/// How often a complete import is looked for while something waits for one.
-const LATE_TICK: Duration = Duration::from_millis(50);
 
 /// What woke the writer.
 enum Wake {
@@ -103,6 +94,7 @@ impl Writer {
         head: Head,
         publisher: Publisher,
         schedule: Schedule,
+        late: Option<Stamp>,
         clock: Clock,
     ) -> Result<(Commander, WriterThread), OpenError> {
         // A runtime for waiting on queue, stop and retry together.
@@ -110,12 +102,14 @@ impl Writer {
             tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(OpenError::Thread)?;
         let (commander, queue) = Commander::new(clock.clone());
         let (stop, stopped) = oneshot::channel();
+        let (has_late, now) = (schedule.has_late(), clock.now());
         let mut writer = Self {
             store,
             head,
             publisher,
             schedule,
-            late: None,
+            late: late.filter(|_| has_late).map(|late| Late::interrupted(late, now)),
+            late_until: late,
             clock,
             queue,
             health: Arc::clone(&commander.health),
@@ -233,14 +227,14 @@ impl Writer {
     fn wait(&self) -> Option<Duration> {
         let wait = self.schedule.wait(self.clock.unix_millis());
         match self.late {
-            Some(_) => Some(wait.map_or(LATE_TICK, |wait| wait.min(LATE_TICK))),
+            Some(_) => Some(wait.map_or(Late::TICK, |wait| wait.min(Late::TICK))),
             None => wait,
         }
     }
 
     /// What waits for an import that is complete, or will not be, waits no longer.
     fn release_late(&mut self) {
-        if self.late.take_if(|late| late.ledger.is_complete() || late.until <= Instant::now()).is_some() {
+        if self.late.take_if(|late| late.is_over()).is_some() {
             self.schedule.release();
         }
     }
@@ -272,7 +266,8 @@ impl Writer {
         let begun = Instant::now();
         // A panic of redb on a file altered behind its back is a failed commit,
         // not the end of the writer.
-        let run = AssertUnwindSafe(|| batch::run(&self.store, self.head, &base, due, messages, now));
+        let late = self.late_until.filter(|_| self.schedule.has_late());
+        let run = AssertUnwindSafe(|| batch::run(&self.store, self.head, &base, due, messages, late, now));
         let (verdicts, appended) = catch_unwind(run).unwrap_or_else(|_| {
             Err(Damage { table: "file", sequence: None, what: "redb cannot make sense of the file" }.into())
         })?;
@@ -283,11 +278,11 @@ impl Writer {
         });
         if let Some(appended) = appended {
             self.measures.commit(begun.elapsed(), messages.len());
+            self.late_until = appended.late;
             self.show(&base, appended.head, appended.changes, import.as_ref().map(|_| now));
         }
         if let Some(ledger) = import.filter(|_| self.schedule.has_late()) {
-            let until = Instant::now() + Duration::from_secs(IMPORT_LATE_ENDS_HELD_SECONDS);
-            self.late = Some(Late { ledger, until });
+            self.late = Some(Late::of(ledger));
         }
         if let Some(first) = due.first() {
             let late = self.clock.unix_millis() - i64::from(first.at.seconds()) * 1_000;
@@ -296,8 +291,8 @@ impl Writer {
         Ok(verdicts)
     }
 
-    /// Shows readers what is durable; the schedule follows. `imported` is the moment
-    /// of a commit with chunks of an import.
+    /// Shows readers what is durable; the schedule follows. Of an import, ends not
+    /// after `imported` wait for it.
     fn show(&mut self, base: &Snapshot, head: Head, changes: Vec<Changed>, imported: Option<Stamp>) {
         match imported {
             Some(now) => self.schedule.follow_import(&changes, now),
@@ -356,11 +351,16 @@ impl Writer {
     fn retry(&mut self) {
         let Some(failure) = &mut self.failure else { return };
         match self.store.reopen(self.head.sequence) {
-            Ok((head, changes)) => {
+            Ok(Reopened { head, changes, late }) => {
                 self.failure = None;
                 if head.sequence > self.head.sequence {
                     let base = self.publisher.last();
-                    self.show(&base, head, changes, None);
+                    self.show(&base, head, changes, late);
+                    self.late_until = late;
+                    // An import that was told of the failure will be sent again.
+                    if self.late.is_none() && self.schedule.has_late() {
+                        self.late = late.map(|late| Late::interrupted(late, self.clock.now()));
+                    }
                 }
                 self.health.store(Arc::new(Health::Ok));
                 self.measures.writable(true);

@@ -15,8 +15,8 @@ use super::idempotency::{EXPIRY_TABLE, IDEMPOTENCY_TABLE};
 use super::load::{OpenMode, Store, file_opener};
 use super::row::Row;
 use super::{
-    BATCHES_TABLE, FORMAT, FORMAT_KEY, HEAD_KEY, HISTORY_TABLE, Head, RENUMBERINGS_TABLE, SETTINGS_TABLE,
-    damage,
+    BATCHES_TABLE, FORMAT, FORMAT_KEY, HEAD_KEY, HISTORY_TABLE, Head, LATE_KEY, RENUMBERINGS_TABLE,
+    SETTINGS_TABLE, damage, decode_late,
 };
 use crate::clock::Moment;
 use crate::pesel::Ordinal;
@@ -282,6 +282,8 @@ impl Scan {
             }
         } else if key == HEAD_KEY.as_bytes() {
             self.head = Head::decode(value);
+        } else if key == LATE_KEY.as_bytes() {
+            decode_late(value).map_err(StoreError::from)?;
         }
         Ok(())
     }
