@@ -7,6 +7,7 @@ use EventKind::{Reservation, Withdrawal};
 
 use super::disk::{Disk, Left};
 use super::*;
+use crate::limits::IMPORT_CHUNKS_PER_COMMIT_MAX;
 
 const DAY: i64 = 86_400;
 
@@ -133,6 +134,32 @@ fn what_a_later_chunk_tells_counts_before_the_clock_does() {
     let refused = opened.import(vec![reserved(4, 2 * DAY)]);
     let refusals = vec![LineRefusal { index: 0, reason: LineReason::OutOfOrder }];
     assert_eq!(refused, Err(CommandError::ImportRefused(refusals)), "what is in force is not rewritten");
+}
+
+/// All chunks may have been sent long before the last of them is decided.
+#[test]
+fn an_import_is_complete_when_its_last_chunk_is_decided() {
+    let (disk, opened) = opened();
+    let run = opened.commander.import_run(true);
+    let others = (10..10 + IMPORT_CHUNKS_PER_COMMIT_MAX as u32).map(|n| vec![reserved(n, 0)]);
+    let mut chunks = vec![vec![reserved(1, 0), until_line(1, DAY, 3 * DAY)]];
+    chunks.extend(others);
+    chunks.push(vec![reserved(1, 2 * DAY)]);
+    // More than one commit's, all of them sent before the first commit is through.
+    let held = disk.hold();
+    let in_flight: Vec<_> = chunks
+        .into_iter()
+        .map(|lines| opened.runtime.block_on(run.send(lines)).expect("there is room"))
+        .collect();
+    run.finish();
+    drop(held);
+    for chunk in in_flight {
+        opened.runtime.block_on(chunk.outcome()).expect("imported");
+    }
+    assert_eq!(
+        history(&opened, 1),
+        [(Reservation, 0, false), (Withdrawal, DAY, false), (Reservation, 2 * DAY, false)]
+    );
 }
 
 /// A later chunk may tell what came before an end, also when the process died
