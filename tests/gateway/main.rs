@@ -25,6 +25,7 @@ mod heads;
 mod http2;
 mod imports;
 mod keys;
+mod kills;
 mod limits;
 mod operations;
 mod proxy;

@@ -226,7 +226,8 @@ impl Writer {
     /// How long to wait before the next look at clock and import.
     fn wait(&self) -> Option<Duration> {
         let wait = self.schedule.wait(self.clock.unix_millis());
-        match self.late {
+        match &self.late {
+            Some(late) if late.is_over() => Some(Duration::ZERO),
             Some(_) => Some(wait.map_or(Late::TICK, |wait| wait.min(Late::TICK))),
             None => wait,
         }
