@@ -356,12 +356,15 @@ fn ends_over_kills(rounds: u32, count: u32, seconds: i64, in_seconds: i64) {
         // Changes go on meanwhile: a commit has something of both.
         let fresh = (0..).map(move |place| fictional(NUMBERS_FROM + 100_000_000 + round * 100_000 + place));
         let office = file_on(demo.instance.admin, &demo.token(), fresh, FAR.to_owned());
-        // Around the beginning of one of the seconds, when the clock has its work.
-        let second = withdrawn.first + random(seconds as u64) as i64;
-        let moment_of_kill = second * 1_000 - 10 + random(60 + u64::from(count) / 10) as i64;
+        // Around the beginning of a second, when the clock has its work.
+        let moment_of_kill = withdrawn.first * 1_000 - 10 + random(60 + u64::from(count) / 10) as i64;
         wait_for("a moment", || (unix_millis() >= moment_of_kill).then_some(()));
         let killed = demo.kill();
         let filed = office.join().expect("an office");
+        // Sometimes nobody is there when the others fall due.
+        if round % 2 == 0 {
+            wait_for("the last second", || (unix_millis() / 1_000 >= withdrawn.last).then_some(()));
+        }
         for _ in 0..random(3) {
             let starting = Instance::spawn(killed.command(&[]), killed.path());
             linger(400);
