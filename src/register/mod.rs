@@ -55,7 +55,7 @@ pub use command::{
     LineRefusal, Outcome, Submission, WriterThread,
 };
 pub use entry::{AsOf, Entry, State};
-pub use event::{ChainHash, Event, EventId, Filing, StoredEvent};
+pub use event::{ChainHash, Event, EventId, EventsPage, Filing, StoredEvent};
 pub use exchange::{ExchangeError, ExchangedSet};
 pub use feed::{Delivery, Feed, FeedSequence, FeedStanding};
 pub use law::{Change, Command, Refusal, Renumbering};

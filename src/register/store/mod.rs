@@ -43,7 +43,7 @@ pub(super) use load::OpenMode;
 pub(super) use load::{Loaded, Opener, Reopened, Store, file_opener};
 use row::Row;
 
-use super::event::{ChainHash, StoredEvent};
+use super::event::{ChainHash, EventsPage, StoredEvent};
 use super::feed::FeedStanding;
 use super::words::{Sequence, Stamp};
 use crate::clock::Moment;
@@ -137,13 +137,15 @@ pub struct ChainReport {
 }
 
 impl StoreHandle {
-    /// The events after a sequence, in order.
-    pub(super) fn events(&self, after: Sequence, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {
+    /// The events after a sequence, in order, and where the register stands, both of
+    /// one commit.
+    pub(super) fn events(&self, after: Sequence, limit: usize) -> Result<EventsPage, StoreError> {
         self.read(|txn| {
+            let last = read_head(txn)?.sequence;
             let batches = txn.open_table(BATCHES_TABLE)?;
             let mut events = Vec::new();
             if limit == 0 {
-                return Ok(events);
+                return Ok(EventsPage { events, last });
             }
             for row in batches.range(after.next().value()..)? {
                 let (key, value) = row?;
@@ -154,7 +156,7 @@ impl StoreHandle {
                     break;
                 }
             }
-            Ok(events)
+            Ok(EventsPage { events, last })
         })
     }
 
