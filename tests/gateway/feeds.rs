@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::client::Caller;
-use crate::harness::{Demo, events, fictional};
+use crate::harness::{Demo, err, events, fictional, out, program};
 use crate::rights::{official, source, token};
 
 const RESERVE: &str = "/admin/v1/reservations";
@@ -70,6 +70,12 @@ fn a_feed_is_taken_in_order_once_and_over_a_kill() {
             assert_eq!(reply.json().get(field), first.get(field), "{field}");
         }
     }
+    let mut command = program();
+    command.args(["feeds", "--admin-url", &format!("http://{}", demo.instance.admin)]);
+    let shown =
+        command.arg("--admin-token-file").arg(demo.file("demo-admin-token")).output().expect("an end");
+    assert!(shown.status.success(), "{}", err(&shown));
+    assert!(out(&shown).contains("z urzędu: rejestr PESEL  Kancelaria            5 "), "{}", out(&shown));
     // Another message at a place that is taken; over the three calls together.
     for (path, body) in [
         (RESERVE, message(&number(4), 1)),
