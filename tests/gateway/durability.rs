@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::harness::{Demo, Home, events, fictional, wait_for};
-use crate::history::{assert_ends, compare_answers, moment, text, unix_millis, whole};
+use crate::history::{assert_ends, compare_answers, moment, text, unix_millis, unknown_numbers, whole};
 use crate::load::{Filed, Filing, Load, Told, assert_on_record, file_on, reserve_on};
 
 /// Numbers that tests of this file reserve.
@@ -31,7 +31,7 @@ fn kill_and_look(rounds: u32) {
         let offices: Vec<_> = (0..OFFICES)
             .map(|office| {
                 let first = RESERVED_FROM + (round * OFFICES + office) * 10_000;
-                let fresh = (first..).map(fictional);
+                let fresh = unknown_numbers(&recorded, first);
                 file_on(demo.instance.admin, &demo.token(), fresh, until.clone())
             })
             .collect();

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use peselgate::clock::Moment;
 use serde_json::{Value, json};
 
-use crate::harness::{Demo, err, events, program, run, wait_for};
+use crate::harness::{Demo, err, events, fictional, program, run, wait_for};
 
 /// Numbers of one question.
 const BATCH: usize = 1_000;
@@ -23,6 +23,13 @@ pub(crate) fn moment(unix_seconds: i64) -> String {
 
 pub(crate) fn text<'a>(event: &'a Value, name: &str) -> &'a str {
     event[name].as_str().unwrap_or_else(|| panic!("no {name}"))
+}
+
+/// Fictional numbers from an ordinal on that no event names: the made register has
+/// numbers anywhere.
+pub(crate) fn unknown_numbers(known: &[Value], first: u32) -> impl Iterator<Item = String> + use<> {
+    let known: HashSet<String> = known.iter().map(|event| text(event, "pesel").to_owned()).collect();
+    (first..).map(fictional).filter(move |pesel| !known.contains(pesel))
 }
 
 /// Lists the register's events and fails unless they are `before`, byte for byte

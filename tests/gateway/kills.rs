@@ -13,8 +13,8 @@ use rand::RngExt as _;
 use serde_json::{Value, json};
 
 use crate::client::{Connection, json_lines};
-use crate::harness::{Demo, Home, Instance, err, events, fictional, filing, program, wait_for};
-use crate::history::{assert_ends, compare_answers, moment, text, unix_millis, whole};
+use crate::harness::{Demo, Home, Instance, err, events, filing, program, wait_for};
+use crate::history::{assert_ends, compare_answers, moment, text, unix_millis, unknown_numbers, whole};
 use crate::load::file_on;
 
 /// Numbers that tests of this file use.
@@ -61,9 +61,9 @@ struct File {
 impl File {
     /// A sixth each: reserved; withdrawn; for a time, the end told; the same, the end
     /// left to the clock; the same, reserved ex officio before it; for a time that lasts.
-    fn of_histories(round: u32, count: u32) -> Self {
+    fn of_histories(known: &[Value], round: u32, count: usize) -> Self {
         let first = NUMBERS_FROM + round * 100_000;
-        let numbers: Vec<String> = (first..first + count).map(fictional).collect();
+        let numbers: Vec<String> = unknown_numbers(known, first).take(count).collect();
         let some = |kinds: &'static [usize]| {
             let places = numbers.iter().enumerate();
             places.filter(move |(place, _)| kinds.contains(&(place % 6))).map(|(_, pesel)| pesel)
@@ -208,12 +208,12 @@ fn assert_imported(demo: &Demo, before: &[Value], file: &File) -> Vec<Value> {
 
 /// An import through the admin plane, killed some times and each time sent again
 /// from its beginning, as a user would.
-fn import_over_kills(rounds: u32, kills: u32, numbers: u32) {
+fn import_over_kills(rounds: u32, kills: u32, numbers: usize) {
     let demo = Demo::new(1_000);
     let mut before = events(&mut demo.admin(), 10_000);
     let mut home = Some(demo.stop());
     for round in 0..rounds {
-        let file = File::of_histories(round, numbers);
+        let file = File::of_histories(&before, round, numbers);
         let mut seen = before.clone();
         for _ in 0..kills {
             let demo = home.take().expect("a directory").start(&[]);
@@ -241,7 +241,7 @@ fn an_import_over_kills_is_whole_chunks_and_then_all_of_it_once() {
 fn the_import_command_run_again_after_a_kill_finishes() {
     let demo = Demo::new(1_000);
     let before = events(&mut demo.admin(), 10_000);
-    let file = File::of_histories(0, 12_000);
+    let file = File::of_histories(&before, 0, 12_000);
     let path = demo.home().path().join("lines.ndjson");
     std::fs::write(&path, &file.text).expect("written");
     let command = |demo: &Demo| {
@@ -303,9 +303,7 @@ const OVERTAKEN: usize = 5;
 impl Withdrawn {
     /// Imports temporary withdrawals of an hour ago that end within some seconds, and
     /// files what overtakes a few of them.
-    fn new(demo: &Demo, round: u32, count: u32, seconds: i64, in_seconds: i64) -> Self {
-        let numbers: Vec<String> =
-            (0..count).map(|place| fictional(NUMBERS_FROM + 50_000_000 + round * 100_000 + place)).collect();
+    fn new(demo: &Demo, numbers: Vec<String>, seconds: i64, in_seconds: i64) -> Self {
         let now = unix_millis() / 1_000;
         let (first, last) = (now + in_seconds, now + in_seconds + seconds - 1);
         let lines = numbers.iter().zip(0..).flat_map(|(pesel, place)| {
@@ -344,20 +342,21 @@ impl Withdrawn {
 
 /// Kills while re-reservations are carried out, and at the start that makes up for
 /// them; then all is there, each at its own second and once.
-fn ends_over_kills(rounds: u32, count: u32, seconds: i64, in_seconds: i64) {
+fn ends_over_kills(rounds: u32, count: usize, seconds: i64, in_seconds: i64) {
     let demo = Demo::new(1_000);
     let mut before = events(&mut demo.admin(), 10_000);
     let mut home = Some(demo.stop());
     for round in 0..rounds {
         let demo = home.take().expect("a directory").start(&[]);
-        let withdrawn = Withdrawn::new(&demo, round, count, seconds, in_seconds);
+        let numbers = unknown_numbers(&before, NUMBERS_FROM + 50_000_000 + round * 100_000);
+        let withdrawn = Withdrawn::new(&demo, numbers.take(count).collect(), seconds, in_seconds);
         let listed = events(&mut demo.admin(), 10_000);
         assert!(listed.starts_with(&before));
         // Changes go on meanwhile: a commit has something of both.
-        let fresh = (0..).map(move |place| fictional(NUMBERS_FROM + 100_000_000 + round * 100_000 + place));
+        let fresh = unknown_numbers(&listed, NUMBERS_FROM + 100_000_000 + round * 100_000);
         let office = file_on(demo.instance.admin, &demo.token(), fresh, FAR.to_owned());
         // Around the beginning of a second, when the clock has its work.
-        let moment_of_kill = withdrawn.first * 1_000 - 10 + random(60 + u64::from(count) / 10) as i64;
+        let moment_of_kill = withdrawn.first * 1_000 - 10 + random(60 + count as u64 / 10) as i64;
         wait_for("a moment", || (unix_millis() >= moment_of_kill).then_some(()));
         let killed = demo.kill();
         let filed = office.join().expect("an office");
