@@ -92,7 +92,8 @@ impl RegisterConfig {
 
 /// Opens the register, making it if it is not there, and starts its writer.
 /// Returns when the snapshot is built and shows every re-reservation that fell due
-/// while nobody was there to carry it out.
+/// while nobody was there to carry it out; those that an import brought too late and
+/// that wait for the rest of it wait on (see [`ImportRun::finish`]).
 ///
 /// # Errors
 /// When the file cannot be read or its content does not hold together: it says
