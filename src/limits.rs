@@ -88,8 +88,9 @@ pub const IMPORT_SHRINK_PERCENT_MAX: u64 = 1;
 /// Per cent by which one import may grow it, unless it was empty.
 pub const IMPORT_GROWTH_PERCENT_MAX: u64 = 20;
 /// Seconds after the last chunk of an import that broke off, in which the ends of
-/// temporary withdrawals that it brought too late wait for it to be sent again.
-pub const IMPORT_LATE_ENDS_HELD_SECONDS: u64 = 10 * 60;
+/// temporary withdrawals that it brought too late wait for it to be sent again; over
+/// a restart too.
+pub const IMPORT_LATE_ENDS_HELD_SECONDS: u32 = 10 * 60;
 /// Seconds for which the answer to an `Idempotency-Key` is remembered.
 pub const IDEMPOTENCY_SECONDS: u32 = 24 * 60 * 60;
 /// Remembered keys that one transaction forgets: more than it can remember, so

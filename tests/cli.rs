@@ -170,6 +170,7 @@ fn every_command_documents_its_exit_status() {
         "reserve",
         "withdraw",
         "entry",
+        "feeds",
         "key issue",
         "key list",
         "snapshot export",

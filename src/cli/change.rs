@@ -105,7 +105,7 @@ pub(super) async fn entry(args: &EntryArgs, client: &Client) -> Result<Exit, Cli
 }
 
 /// Tells a refusal: 1 when the request is at fault, 2 when it was not answered.
-fn refused(error: ClientError, lang: Lang, as_json: bool) -> Result<Exit, CliError> {
+pub(super) fn refused(error: ClientError, lang: Lang, as_json: bool) -> Result<Exit, CliError> {
     let ClientError::Refused(refusal) = &error else { return Err(error.into()) };
     if as_json {
         let mut told = json!({ "error": refusal.code, "detail": refusal.detail });
@@ -119,7 +119,7 @@ fn refused(error: ClientError, lang: Lang, as_json: bool) -> Result<Exit, CliErr
     Ok(if error.is_passing() { Exit::Failed } else { Exit::Partly })
 }
 
-fn unexpected(error: serde_json::Error) -> ClientError {
+pub(super) fn unexpected(error: serde_json::Error) -> ClientError {
     ClientError::Unexpected(error.to_string())
 }
 

@@ -10,10 +10,11 @@ use ipnet::Ipv4Net;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::args::{KeyCommand, KeyIssueArgs};
 use super::client::{Client, ClientError};
 use super::console;
 use super::error::{CliError, Exit};
+use super::key_args::{KeyCommand, KeyIssueArgs};
+use super::table::{aligned, cell};
 use crate::secret::KeyId;
 
 const KEYS: &str = "/admin/v1/keys";
@@ -128,7 +129,7 @@ fn texts(addresses: &[Ipv4Net]) -> Vec<String> {
     addresses.iter().map(Ipv4Net::to_string).collect()
 }
 
-/// The list for people: one line a key, columns as wide as they need.
+/// The list for people: one line a key.
 fn table(answer: &Value) -> Result<String, CliError> {
     let keys = answer
         .as_array()
@@ -137,30 +138,22 @@ fn table(answer: &Value) -> Result<String, CliError> {
     let head = ["ID", "STATE", "ENVIRONMENT", "INSTITUTION", "SYSTEM", "ADDRESSES", "LIMITS", "CREATED"];
     let mut rows = vec![head.map(str::to_owned)];
     rows.extend(keys.iter().map(row));
-    let widths: Vec<_> =
-        (0..head.len()).map(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0)).collect();
-    let lines = rows.iter().map(|row| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    });
-    Ok(lines.collect::<Vec<_>>().join("\n"))
+    Ok(aligned(&rows))
 }
 
 fn row(key: &Value) -> [String; 8] {
-    // A name with a control character must not reach a terminal.
-    let text = |value: &Value| value.as_str().unwrap_or("-").replace(char::is_control, " ");
-    let addresses: Vec<_> = key["addresses"].as_array().into_iter().flatten().map(text).collect();
+    let addresses: Vec<_> = key["addresses"].as_array().into_iter().flatten().map(cell).collect();
     let limit = |name: &str| key["limits"][name].to_string();
     let institution =
         if key["institution"].is_string() { &key["institution"] } else { &key["institution"]["name"] };
     [
-        text(&key["id"]),
+        cell(&key["id"]),
         if key["deactivated_at"].is_null() { "active".into() } else { "deactivated".into() },
-        text(&key["environment"]),
-        text(institution),
-        text(&key["system"]),
+        cell(&key["environment"]),
+        cell(institution),
+        cell(&key["system"]),
         addresses.join(","),
         format!("{}/s {} {}/day", limit("per_second"), limit("burst"), limit("per_day")),
-        text(&key["created_at"]),
+        cell(&key["created_at"]),
     ]
 }

@@ -17,14 +17,17 @@ mod console;
 mod credential;
 mod endpoint;
 mod error;
+mod feeds;
 mod import;
 mod key;
+mod key_args;
 mod lines;
 mod progress;
 mod refusal;
 mod rejected;
 mod restore;
 mod server;
+mod table;
 #[cfg(test)]
 mod testing;
 mod tls;
@@ -38,11 +41,12 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
-use args::{AdminArgs, AuditCommand, Cli, Command, GatewayArgs, KeyCommand};
+use args::{AdminArgs, AuditCommand, Cli, Command, GatewayArgs};
 use change_args::WithdrawArgs;
 use client::Client;
 use credential::{ADMIN_TOKEN, Bearer, KEY};
 use error::{CliError, Exit};
+use key_args::KeyCommand;
 
 /// Runs one command. The exit statuses are in each command's help; 2 is always
 /// "not done", a wrong command line included.
@@ -101,6 +105,10 @@ fn dispatch(command: &Command) -> Result<Exit, CliError> {
             one_standard_input(args.pesel.0 == "-", args.admin.admin_token_file.as_deref())?;
             let client = admin(&args.admin)?;
             block_on(change::entry(args, &client))
+        }
+        Command::Feeds(args) => {
+            let client = admin(&args.admin)?;
+            block_on(feeds::run(args, &client))
         }
         Command::Key(command) => {
             let client = admin(match command {

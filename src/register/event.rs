@@ -161,6 +161,34 @@ impl serde::Serialize for EventId {
     }
 }
 
+/// Some events in order, and where the register stood when they were read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventsPage {
+    pub(super) events: Vec<StoredEvent>,
+    pub(super) last: Sequence,
+}
+
+impl EventsPage {
+    /// The events.
+    #[must_use]
+    pub fn events(&self) -> &[StoredEvent] {
+        &self.events
+    }
+
+    /// The events, to be kept.
+    #[must_use]
+    pub fn into_events(self) -> Vec<StoredEvent> {
+        self.events
+    }
+
+    /// The register's last event, of the same commit as the events: a page that is
+    /// not full ends with it.
+    #[must_use]
+    pub const fn last(&self) -> Sequence {
+        self.last
+    }
+}
+
 /// The hash of an event and of all events before it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ChainHash(pub(super) [u8; 32]);

@@ -55,7 +55,7 @@ pub use command::{
     LineRefusal, Outcome, Submission, WriterThread,
 };
 pub use entry::{AsOf, Entry, State};
-pub use event::{ChainHash, Event, EventId, Filing, StoredEvent};
+pub use event::{ChainHash, Event, EventId, EventsPage, Filing, StoredEvent};
 pub use exchange::{ExchangeError, ExchangedSet};
 pub use feed::{Delivery, Feed, FeedSequence, FeedStanding};
 pub use law::{Change, Command, Refusal, Renumbering};
@@ -92,7 +92,8 @@ impl RegisterConfig {
 
 /// Opens the register, making it if it is not there, and starts its writer.
 /// Returns when the snapshot is built and shows every re-reservation that fell due
-/// while nobody was there to carry it out.
+/// while nobody was there to carry it out; those that an import brought too late and
+/// that wait for the rest of it wait on (see [`ImportRun::finish`]).
 ///
 /// # Errors
 /// When the file cannot be read or its content does not hold together: it says
@@ -111,10 +112,11 @@ pub fn load(config: &RegisterConfig, clock: &Clock) -> Result<Snapshot, OpenErro
 }
 
 fn open_with(opener: Opener, clock: Clock) -> Result<(Reader, Commander, WriterThread), OpenError> {
-    let Loaded { store, head, snapshot, pending } = Store::open(opener, clock.now())?;
+    let Loaded { store, head, snapshot, pending, late } = Store::open(opener, clock.now())?;
     let publisher = Publisher::new(snapshot);
     let reader = Reader::new(publisher.current(), store.handle());
-    let (commander, thread) = Writer::start(store, head, publisher, Schedule::of(pending), clock)?;
+    let schedule = Schedule::of(pending, late, clock.now());
+    let (commander, thread) = Writer::start(store, head, publisher, schedule, late, clock)?;
     Ok((reader, commander, thread))
 }
 

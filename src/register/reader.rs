@@ -6,7 +6,7 @@ use arc_swap::Guard;
 
 use super::current::Current;
 use super::entry::State;
-use super::event::StoredEvent;
+use super::event::{EventsPage, StoredEvent};
 use super::feed::FeedStanding;
 use super::snapshot::Snapshot;
 use super::store::{ChainReport, RegisterExport, StoreError, StoreHandle};
@@ -89,11 +89,11 @@ impl Reader {
     }
 
     /// The events after a sequence, in order, no more than `limit` and
-    /// [`EVENTS_PAGE_MAX`]. Reads the disk.
+    /// [`EVENTS_PAGE_MAX`], and the register's last one. Reads the disk.
     ///
     /// # Errors
     /// When the store cannot answer.
-    pub fn events(&self, after: Sequence, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {
+    pub fn events(&self, after: Sequence, limit: usize) -> Result<EventsPage, StoreError> {
         self.store.events(after, limit.min(EVENTS_PAGE_MAX))
     }
 

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use super::snapshot::Changed;
 use super::words::Stamp;
+use crate::clock::Moment;
+use crate::limits::IMPORT_LATE_ENDS_HELD_SECONDS;
 use crate::pesel::Ordinal;
 
 /// How often the clock is looked at while something is due within
@@ -44,11 +46,13 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// The schedule of these entries.
-    pub(super) fn of(pending: impl IntoIterator<Item = Due>) -> Self {
+    /// The schedule of these entries. Ends not after `late` waited for an import
+    /// then, and do so still, unless that was too long before `now`.
+    pub(super) fn of(pending: impl IntoIterator<Item = Due>, late: Option<Stamp>, now: Moment) -> Self {
+        let late = late.filter(|late| now < late.plus_seconds(IMPORT_LATE_ENDS_HELD_SECONDS).moment());
         let mut schedule = Self::default();
         for due in pending {
-            schedule.set(due.ordinal, Some(due.at), None);
+            schedule.set(due.ordinal, Some(due.at), late);
         }
         schedule
     }
@@ -141,6 +145,8 @@ mod tests {
     use super::super::words::EventKind;
     use super::*;
 
+    const NOW: Moment = Moment::from_unix_seconds(0);
+
     fn ordinal(value: u32) -> Ordinal {
         Ordinal::new(value).expect("in range")
     }
@@ -158,7 +164,7 @@ mod tests {
 
     #[test]
     fn due_ones_come_in_the_order_of_moments_then_numbers() {
-        let schedule = Schedule::of([due(30, 1), due(20, 9), due(20, 3), due(40, 2)]);
+        let schedule = Schedule::of([due(30, 1), due(20, 9), due(20, 3), due(40, 2)], None, NOW);
         let at = |now, max| schedule.due(Stamp::from_seconds(now), max);
         assert_eq!(at(19, 9), []);
         assert_eq!(at(20, 9), [due(20, 3), due(20, 9)]);
@@ -168,7 +174,7 @@ mod tests {
 
     #[test]
     fn an_entry_has_one_line_and_its_last_word_counts() {
-        let mut schedule = Schedule::of([due(30, 1), due(30, 2)]);
+        let mut schedule = Schedule::of([due(30, 1), due(30, 2)], None, NOW);
         schedule.follow(&[(ordinal(1), withdrawn(None)), (ordinal(2), withdrawn(Some(50)))]);
         assert_eq!(schedule.due(Stamp::from_seconds(99), 9), [due(50, 2)]);
         schedule.follow(&[(ordinal(2), withdrawn(Some(60))), (ordinal(2), withdrawn(Some(70)))]);
@@ -178,8 +184,21 @@ mod tests {
     }
 
     #[test]
+    fn what_waited_for_an_import_waits_on_but_not_for_ever() {
+        let held = i64::from(IMPORT_LATE_ENDS_HELD_SECONDS);
+        for (now, waits) in [(0, 2), (50, 2), (50 + held - 1, 2), (50 + held, 0)] {
+            let pending = [due(40, 1), due(50, 2), due(51, 3)];
+            let mut schedule =
+                Schedule::of(pending, Some(Stamp::from_seconds(50)), Moment::from_unix_seconds(now));
+            assert_eq!((schedule.late.len(), schedule.len()), (waits, 3), "{now}");
+            schedule.release();
+            assert_eq!(schedule.due(Stamp::from_seconds(51), 9), pending);
+        }
+    }
+
+    #[test]
     fn the_wait_ends_at_the_second_and_never_sleeps_through_a_set_clock() {
-        let schedule = Schedule::of([due(1_000, 1)]);
+        let schedule = Schedule::of([due(1_000, 1)], None, NOW);
         let wait = |millis| schedule.wait(millis).expect("something waits");
         assert_eq!(wait(0), TICK_FAR);
         assert_eq!(wait(1_000_000 - 300_001), TICK_FAR);

@@ -131,6 +131,40 @@ fn an_entry_is_shown_with_its_history() {
     );
 }
 
+#[test]
+fn feeds_are_a_table_for_people_and_the_document_for_programs() {
+    let shell = Shell::new();
+    let document = r#"{"feeds":[{"channel":"pesel-register","registrant":"Rejestr\u0007PESEL","last_sequence":12345,"moment":"2026-07-01T10:00:00Z"},{"channel":"post","registrant":"Operator pocztowy Łącznik","last_sequence":7,"moment":"2026-11-21T21:51:42Z"}]}"#;
+    let feeds = |document: &str, more: &[&str]| {
+        shell.gateway.reply(200, document);
+        shell.administer(&[&["feeds"], more].concat()).output().expect("an end")
+    };
+    let output = feeds(document, &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert_eq!(
+        out(&output),
+        "KANAŁ                    PODMIOT REJESTRUJĄCY       OSTATNIA WIADOMOŚĆ  CHWILA PRZYJĘCIA\n\
+         z urzędu: rejestr PESEL  Rejestr PESEL              12345               2026-07-01 12:00:00 (+02:00)\n\
+         operator pocztowy        Operator pocztowy Łącznik  7                   2026-11-21 22:51:42 (+01:00)\n"
+    );
+    let (method, path, ..) = shell.gateway.request(0);
+    assert_eq!((method.as_str(), path.as_str()), ("GET", "/admin/v1/feeds"));
+    assert_eq!(
+        out(&feeds(document, &["--lang", "en"])),
+        "CHANNEL         REGISTRANT                 LAST MESSAGE  TAKEN AT\n\
+         pesel-register  Rejestr PESEL              12345         2026-07-01T10:00:00Z\n\
+         post            Operator pocztowy Łącznik  7             2026-11-21T21:51:42Z\n"
+    );
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+    assert_eq!(json(&out(&feeds(document, &["--json"]))), json(document));
+    assert_eq!(out(&feeds(r#"{"feeds":[]}"#, &[])), "Żadne źródło nie przysłało jeszcze wiadomości.\n");
+    shell.gateway.reply(403, r#"{"code":"forbidden","detail":"another role"}"#);
+    let refused = shell.administer(&["feeds", "--json"]).output().expect("an end");
+    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(json(&out(&refused))["error"], "forbidden");
+    assert_eq!(feeds("{}", &[]).status.code(), Some(2));
+}
+
 const RECORD: &str = r#"{"id":"abcdefghij","environment":"test","institution":{"name":"Bank Żółty"},"system":"loans","addresses":["192.0.2.7/32"],"limits":{"per_second":1,"burst":2,"per_day":3},"created_at":"2026-11-21T21:51:42Z"}"#;
 
 fn issued() -> String {

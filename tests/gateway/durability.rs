@@ -1,58 +1,99 @@
 //! What was answered stays: after a kill in the middle, and after an orderly end.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use rand::RngExt as _;
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::harness::{Demo, Home, events, fictional, wait_for};
-use crate::load::{Load, Told, assert_on_record, reserve_on};
+use crate::history::{assert_ends, compare_answers, moment, text, unix_millis, unknown_numbers, whole};
+use crate::load::{Filed, Filing, Load, Told, assert_on_record, file_on, reserve_on};
 
 /// Numbers that tests of this file reserve.
 const RESERVED_FROM: u32 = 100_000_000;
+
+/// Offices that file at the same time.
+const OFFICES: u32 = 2;
 
 /// Rounds of load, SIGKILL at a random moment, restart; one directory for all.
 fn kill_and_look(rounds: u32) {
     let demo = Demo::new(2_000);
     let numbers = Arc::new([demo.numbers("reserved.csv"), demo.numbers("free.csv")].concat());
+    let mut recorded = events(&mut demo.admin(), 10_000);
     let mut all_told: Vec<Told> = Vec::new();
-    let mut all_filed: Vec<String> = Vec::new();
     let mut home = Some(demo.stop());
+    // Nothing that is filed here for a time ends meanwhile.
+    let until = moment(unix_millis() / 1_000 + 30 * 86_400);
     for round in 0..rounds {
         let demo = home.take().expect("a directory").start(&[]);
         let load = Load::start(demo.instance.verification, &demo.key(), &numbers, 3);
-        let fresh = (0..).map(move |place| fictional(RESERVED_FROM + round * 10_000 + place));
-        let filer = reserve_on(demo.instance.admin, &demo.token(), fresh);
+        let offices: Vec<_> = (0..OFFICES)
+            .map(|office| {
+                let first = RESERVED_FROM + (round * OFFICES + office) * 10_000;
+                let fresh = unknown_numbers(&recorded, first);
+                file_on(demo.instance.admin, &demo.token(), fresh, until.clone())
+            })
+            .collect();
         let enough = rand::rng().random_range(1..1_000);
         wait_for("answers", || (load.answered() >= enough).then_some(()));
         let killed = demo.kill();
-        let (told, filed) = (load.told(), filer.join().expect("an official"));
+        let told = load.told();
+        let filed: Vec<Filed> = offices.into_iter().map(|office| office.join().expect("an office")).collect();
         assert!(told.len() >= enough);
         // Before anything has mended it, too: the dump reads what is there.
         assert_on_record(&told, &killed.dump());
         all_told.extend(told);
-        all_filed.extend(filed);
-        home = Some(look(killed, &all_told, &all_filed));
+        let demo = killed.start(&[]);
+        recorded = look_at_the_register(&demo, &recorded, &filed);
+        home = Some(look_at_the_trail(demo, &all_told));
     }
     assert!(all_told.len() as u32 > rounds);
 }
 
-/// Starts again and looks whether all is there.
-fn look(home: Home, told: &[Told], filed: &[String]) -> Home {
-    let demo = home.start(&[]);
-    let recorded = events(&mut demo.admin(), 10_000);
-    let sequences: Vec<u64> = recorded.iter().map(|event| event["sequence"].as_u64().expect("one")).collect();
-    assert!(sequences.iter().copied().eq(1..=sequences.len() as u64), "no sequence twice, none left out");
-    let in_register: HashSet<&str> = recorded.iter().filter_map(|event| event["pesel"].as_str()).collect();
-    let mut caller = demo.caller();
-    for pesel in filed {
-        assert!(in_register.contains(pesel.as_str()), "a 201 is not in the register");
+/// Are the changes that were confirmed there, once, and nothing else but those that
+/// were not answered? Gives all events.
+fn look_at_the_register(demo: &Demo, before: &[Value], filed: &[Filed]) -> Vec<Value> {
+    let found = whole(demo, before);
+    let mut told: Vec<&Value> = filed.iter().flat_map(|office| &office.told).collect();
+    told.sort_by_key(|event| event["sequence"].as_u64());
+    let in_doubt: Vec<&Filing> = filed.iter().filter_map(|office| office.in_doubt.as_ref()).collect();
+    let new: Vec<Value> = found[before.len()..].iter().map(without_hash).collect();
+    let unanswered = new.len().checked_sub(told.len()).expect("a 201 is not in the register");
+    assert!(unanswered <= in_doubt.len(), "{unanswered} events that nobody asked for");
+    for event in &told {
+        let place = new.binary_search_by_key(&event["sequence"].as_u64(), |new| new["sequence"].as_u64());
+        assert_eq!(place.ok().map(|place| &new[place]), Some(*event), "not as it was told");
     }
-    for pesel in filed.iter().rev().take(50) {
-        assert_eq!(caller.verify(pesel).good()["reserved"], true);
-    }
+    // What was not answered is asked for again and counts once.
+    let replayed = in_doubt.iter().map(|filing| {
+        let reply = filing.send(&mut demo.admin()).expect("an answer");
+        let event = reply.good();
+        assert_eq!(reply.status == 200, new.contains(&event), "{}", reply.text());
+        usize::from(reply.status == 200)
+    });
+    assert_eq!(replayed.sum::<usize>(), unanswered);
+    let all = whole(demo, &found);
+    assert_eq!(all.len(), before.len() + told.len() + in_doubt.len());
+    assert_ends(&all, &moment(unix_millis() / 1_000));
+    let mut numbers: Vec<String> =
+        all.iter().rev().take(100).map(|event| text(event, "pesel").to_owned()).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    compare_answers(demo, &all, &numbers);
+    all
+}
+
+fn without_hash(event: &Value) -> Value {
+    let mut event = event.clone();
+    event.as_object_mut().expect("an object").remove("hash").expect("a hash");
+    event
+}
+
+/// Is all that was told on the trail?
+fn look_at_the_trail(demo: Demo, told: &[Told]) -> Home {
     // Evidence given before the kill is still had.
+    let mut caller = demo.caller();
     for (id, _, _) in told.iter().rev().take(5) {
         caller.get(&format!("/v1/verifications/{id}")).good();
     }

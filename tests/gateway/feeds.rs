@@ -1,9 +1,14 @@
 //! What the register is told by sources: ordered feeds and renumberings.
 
+use std::path::Path;
+
+use peselgate::clock::Clock;
+use peselgate::limits::{FEED_ANSWERS_KEPT, REGISTER_COMMANDS_PENDING_MAX};
+use peselgate::register::{Channel, Delivery, Feed, FeedSequence, RegisterConfig, Registrant, open};
 use serde_json::{Value, json};
 
 use crate::client::Caller;
-use crate::harness::{Demo, events, fictional};
+use crate::harness::{Demo, err, events, fictional, out, program};
 use crate::rights::{official, source, token};
 
 const RESERVE: &str = "/admin/v1/reservations";
@@ -70,6 +75,12 @@ fn a_feed_is_taken_in_order_once_and_over_a_kill() {
             assert_eq!(reply.json().get(field), first.get(field), "{field}");
         }
     }
+    let mut command = program();
+    command.args(["feeds", "--admin-url", &format!("http://{}", demo.instance.admin)]);
+    let shown =
+        command.arg("--admin-token-file").arg(demo.file("demo-admin-token")).output().expect("an end");
+    assert!(shown.status.success(), "{}", err(&shown));
+    assert!(out(&shown).contains("z urzędu: rejestr PESEL  Kancelaria            5 "), "{}", out(&shown));
     // Another message at a place that is taken; over the three calls together.
     for (path, body) in [
         (RESERVE, message(&number(4), 1)),
@@ -89,6 +100,68 @@ fn a_feed_is_taken_in_order_once_and_over_a_kill() {
     assert!(demo.instance.metrics().contains("peselgate_feed_gaps_total{channel=\"pesel-register\"} 0"));
     gap(&mut feed, RESERVE, &message(&number(4), 7));
     assert!(demo.instance.metrics().contains("peselgate_feed_gaps_total{channel=\"pesel-register\"} 1"));
+}
+
+/// Takes messages of a feed, of the kind that is no command, for a stopped gateway:
+/// thousands in a commit, where a sender's would be one each.
+fn take_messages(register: &Path, feed: &Feed, messages: u64) {
+    let config =
+        RegisterConfig { path: register.to_owned(), cache_bytes: RegisterConfig::CACHE_BYTES_DEFAULT };
+    let (_, commander, thread) = open(&config, Clock::system()).expect("a register");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let all: Vec<u64> = (1..=messages).collect();
+    for part in all.chunks(REGISTER_COMMANDS_PENDING_MAX / 2) {
+        runtime.block_on(async {
+            let mut taken = tokio::task::JoinSet::new();
+            for sequence in part {
+                let (commander, feed) = (commander.clone(), feed.clone());
+                let place = FeedSequence::new(*sequence).expect("positive");
+                let delivery = Delivery::new(place, &sequence.to_le_bytes());
+                taken.spawn(async move { commander.pass_over(feed, delivery).await });
+            }
+            for outcome in taken.join_all().await {
+                outcome.expect("taken");
+            }
+        });
+    }
+    thread.stop();
+}
+
+#[test]
+fn a_message_beyond_what_is_remembered_is_not_guessed_at() {
+    let demo = Demo::new(100);
+    let bearer = source(&demo, "pesel-register").bearer.trim_start_matches("Bearer ").to_owned();
+    let register = demo.file("register.redb");
+    let home = demo.stop();
+    let registrant = Registrant::new("Kancelaria").expect("a name");
+    let own = Feed { channel: Channel::PeselRegister, registrant };
+    take_messages(&register, &own, FEED_ANSWERS_KEPT + 2);
+    let demo = home.start(&[]);
+    let mut feed = demo.admin_with(&bearer);
+    let all = events(&mut demo.admin(), 1_000);
+    let mut told = renumbering(&number(1), &number(2));
+    for (path, sequence, code) in [
+        (RESERVE, 1, "feed-forgotten"),
+        (RESERVE, 2, "feed-forgotten"),
+        (WITHDRAW, 2, "feed-forgotten"),
+        (RENUMBER, 2, "feed-forgotten"),
+        // The oldest that is remembered, and was another one.
+        (RESERVE, 3, "idempotency-mismatch"),
+        (RESERVE, FEED_ANSWERS_KEPT + 2, "idempotency-mismatch"),
+        (RESERVE, FEED_ANSWERS_KEPT + 4, "feed-gap"),
+    ] {
+        told["feed_sequence"] = json!(sequence);
+        let body = if path == RENUMBER { told.clone() } else { message(&number(1), sequence) };
+        let reply = feed.post(path, &body);
+        assert_eq!(reply.problem(), (409, code.to_owned()), "{path} {sequence}");
+        let expected = (code != "idempotency-mismatch").then_some(FEED_ANSWERS_KEPT + 3);
+        assert_eq!(reply.json()["expected"].as_u64(), expected, "{path} {sequence}");
+    }
+    assert_eq!(events(&mut demo.admin(), 1_000), all, "nothing changed");
+    assert_eq!(feed.post(RESERVE, &message(&number(1), FEED_ANSWERS_KEPT + 3)).status, 201);
+    assert_eq!(feed.get(FEEDS).good()["feeds"][0]["last_sequence"], FEED_ANSWERS_KEPT + 3);
+    // The window has gone on by one.
+    assert_eq!(feed.post(RESERVE, &message(&number(1), 3)).problem(), (409, "feed-forgotten".to_owned()));
 }
 
 #[test]

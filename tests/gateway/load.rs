@@ -1,6 +1,7 @@
 //! Institutions that ask without a pause, and remember what they were told.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +9,7 @@ use std::thread::JoinHandle;
 
 use serde_json::{Value, json};
 
-use crate::client::Caller;
+use crate::client::{Caller, Reply};
 use crate::harness::filing;
 
 /// What one institution was told: identifier, number, reserved.
@@ -122,5 +123,64 @@ pub(crate) fn reserve_on(
             }
         }
         reserved
+    })
+}
+
+/// A change as it was asked for.
+#[derive(Debug)]
+pub(crate) struct Filing {
+    path: &'static str,
+    body: Value,
+    key: String,
+}
+
+/// What one office filed until its connection ended.
+#[derive(Default)]
+pub(crate) struct Filed {
+    /// The events of its 201s, in order.
+    pub(crate) told: Vec<Value>,
+    /// The last one, when it was sent and not answered.
+    pub(crate) in_doubt: Option<Filing>,
+}
+
+impl Filing {
+    pub(crate) fn send(&self, admin: &mut Caller) -> io::Result<Reply> {
+        admin.try_call("POST", self.path, &[("idempotency-key", &self.key)], Some(&self.body))
+    }
+}
+
+/// Files changes of every kind about these numbers until the connection ends:
+/// each is reserved, some are withdrawn for good, some for a time.
+pub(crate) fn file_on(
+    address: SocketAddr,
+    token: &str,
+    numbers: impl Iterator<Item = String> + Send + 'static,
+    until: String,
+) -> JoinHandle<Filed> {
+    let mut admin = Caller::new(address, token);
+    std::thread::spawn(move || {
+        let mut filed = Filed::default();
+        for (place, pesel) in numbers.enumerate() {
+            let mut changes = vec![("/admin/v1/reservations", filing(&pesel))];
+            if place % 3 > 0 {
+                let mut withdrawal = filing(&pesel);
+                if place % 3 == 2 {
+                    withdrawal["reserve_again_at"] = json!(until);
+                }
+                changes.push(("/admin/v1/withdrawals", withdrawal));
+            }
+            for (path, body) in changes {
+                let filing = Filing { path, key: format!("{pesel} {path}"), body };
+                match filing.send(&mut admin) {
+                    Ok(reply) if reply.status == 201 => filed.told.push(reply.json()),
+                    Ok(reply) => panic!("{} {}", reply.status, reply.text()),
+                    Err(_) => {
+                        filed.in_doubt = Some(filing);
+                        return filed;
+                    }
+                }
+            }
+        }
+        filed
     })
 }

@@ -8,6 +8,7 @@
 
 mod client;
 mod harness;
+mod history;
 mod load;
 
 mod admin;
@@ -24,6 +25,7 @@ mod heads;
 mod http2;
 mod imports;
 mod keys;
+mod kills;
 mod limits;
 mod operations;
 mod proxy;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::client::Caller;
 use crate::harness::{Demo, err, events, fictional, filing};
+use crate::load::reserve_on;
 
 /// Moment of reservation by number, from the events: the naive model.
 fn reserved_since(events: &[Value]) -> HashMap<String, String> {
@@ -87,6 +88,29 @@ fn another_seed_makes_another_register() {
     assert_ne!(one.numbers("reserved.csv"), other.numbers("reserved.csv"));
     let model = reserved_since(&events(&mut other.admin(), 1_000));
     compare(&mut other.caller(), [&other.numbers("reserved.csv"), &other.numbers("free.csv")], &model);
+}
+
+/// Whoever follows the events never hears of one that is neither listed nor to be
+/// had with the next page.
+#[test]
+fn a_page_of_events_and_its_last_are_of_one_state() {
+    let demo = Demo::new(1_000);
+    let fresh = |office: u32| (0..).map(move |place| fictional(2_000_000 + office * 1_000_000 + place));
+    let offices = [1, 2].map(|office| reserve_on(demo.instance.admin, &demo.token(), fresh(office)));
+    let mut admin = demo.admin();
+    let mut after = 1_000;
+    while after < 1_500 {
+        let page = admin.get(&format!("/admin/v1/events?after={after}&limit=50")).good();
+        let listed = page["events"].as_array().expect("events");
+        let end = listed.last().map_or(after, |event| event["sequence"].as_u64().expect("a sequence"));
+        let last = page["last"].as_u64().expect("a sequence");
+        assert!(if listed.len() < 50 { end == last } else { end <= last }, "{end} of {last}");
+        after = end;
+    }
+    demo.kill();
+    for office in offices {
+        office.join().expect("an office");
+    }
 }
 
 /// The 201 leaves after the change is seen: 200 times, by the very next question.

@@ -26,7 +26,8 @@ Tried by `cargo test` instead and not again here: malformed heads and pipelining
 (tests/gateway/heads.rs), a deactivated key on an open connection (http2.rs), one answer
 for every wrong key and guessers slowed down alone (keys.rs), failed and full disks
 (faults.rs), keys and paths of one plane on another (keys.rs), numbers and keys nowhere in
-logs, metrics or answers (canaries.rs), kill -9 under load (durability.rs), TLS 1.2 (tls.rs)."""
+logs, metrics or answers (canaries.rs), kill -9 under load (durability.rs,
+kills.rs), TLS 1.2 (tls.rs)."""
 
 
 def wanted(names: list[str]) -> list[row.Row]:

@@ -181,8 +181,9 @@ pub(super) async fn events(
     }
     let after = Sequence::new(page.after.unwrap_or(0));
     let register = handles.register.clone();
-    let events = read(&handles, move || register.events(after, limit)).await?;
-    let shown: Vec<Value> = events
+    let page = read(&handles, move || register.events(after, limit)).await?;
+    let shown: Vec<Value> = page
+        .events()
         .iter()
         .map(|event| {
             let mut fields = shown_fields(event);
@@ -190,7 +191,7 @@ pub(super) async fn events(
             Value::Object(fields)
         })
         .collect();
-    Ok(Answer(json!({"events": shown, "last": handles.register.snapshot().sequence().value()})))
+    Ok(Answer(json!({"events": shown, "last": page.last().value()})))
 }
 
 /// Reads the store on a thread that may block.

@@ -7,7 +7,9 @@ use super::super::feed::{Delivery, Feed};
 use super::super::law::{Renumbering, decide, renumber};
 use super::super::schedule::Due;
 use super::super::snapshot::Snapshot;
-use super::super::store::{Appended, Appending, Delivered, FeedAnswer, Head, Remembered, Store, StoreError};
+use super::super::store::{
+    Appended, Appending, Delivered, FeedAnswer, Head, Remembered, Store, StoreError, Waiting,
+};
 use super::super::words::{Sequence, Stamp};
 use super::import::import;
 use super::prepare::{Prepared, Ready, ready};
@@ -21,6 +23,17 @@ pub(super) enum Verdict {
     Imported(Result<ImportOutcome, CommandError>),
 }
 
+/// Where the register stands when a batch begins.
+pub(super) struct Standing<'a> {
+    pub(super) head: Head,
+    /// The snapshot of the last commit.
+    pub(super) base: &'a Snapshot,
+    pub(super) prepared: &'a Prepared,
+    /// Ends not after this moment wait for an import.
+    pub(super) late: Option<Stamp>,
+    pub(super) now: Stamp,
+}
+
 /// Carries out what is due, then decides all messages, and commits what changes.
 ///
 /// What is due goes first: its moment is not after `now`, so a command about the
@@ -31,13 +44,13 @@ pub(super) enum Verdict {
 /// When the store fails; then none of the verdicts holds.
 pub(super) fn run(
     store: &Store,
-    head: Head,
-    base: &Snapshot,
+    standing: Standing<'_>,
     due: &[Due],
-    prepared: &Prepared,
     messages: &[Message],
-    now: Stamp,
 ) -> Result<(Vec<Verdict>, Option<Appended>), StoreError> {
+    let Standing { head, base, prepared, late, now } = standing;
+    let imported = messages.iter().any(|message| matches!(message, Message::Import(..)));
+    let waiting = Waiting { late, imported };
     let txn = store.begin()?;
     let (verdicts, appended) = {
         let appending = Appending::begin(&txn, head, base)?;
@@ -45,7 +58,7 @@ pub(super) fn run(
         batch.reserve_again(due, prepared)?;
         let verdicts = messages.iter().map(|message| batch.verdict(message)).collect::<Result<_, _>>()?;
         let nothing = batch.appending.is_empty();
-        (verdicts, if nothing { None } else { Some(batch.appending.finish(now)?) })
+        (verdicts, if nothing { None } else { Some(batch.appending.finish(now, waiting)?) })
     };
     match appended {
         Some(_) => txn.commit()?,

@@ -7,7 +7,8 @@ use super::super::event::{Event, Filing, StoredEvent};
 use super::super::law::{self, Refusal};
 use super::super::store::{Appending, Record, StoreError};
 use super::super::words::{Channel, EventKind, Registrant, Sequence, Stamp};
-use super::{Chunk, CommandError};
+use super::CommandError;
+use super::run::Chunk;
 use crate::clock::Moment;
 use crate::pesel::Ordinal;
 

@@ -3,6 +3,7 @@
 
 mod batch;
 mod import;
+mod late;
 mod measure;
 mod prepare;
 mod run;
@@ -13,11 +14,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use import::{ImportLine, ImportOutcome, LineReason, LineRefusal};
 use measure::Measures;
-use run::Ledger;
+use run::Chunk;
 pub use run::{ChunkInFlight, ImportRun};
 pub use thread::WriterThread;
 pub(super) use writer::Writer;
@@ -186,13 +187,6 @@ impl Message {
             Self::Import(..) => None,
         }
     }
-}
-
-/// A chunk of an import, and its place among those on their way.
-struct Chunk {
-    lines: Vec<ImportLine>,
-    ledger: Arc<Ledger>,
-    _slot: OwnedSemaphorePermit,
 }
 
 impl Commander {

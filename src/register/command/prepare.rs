@@ -112,7 +112,7 @@ pub(super) fn ready(
 #[cfg(test)]
 mod tests {
     use super::super::super::event::Filing;
-    use super::super::super::store::{Appending, Loaded, Store, file_opener};
+    use super::super::super::store::{Appending, Loaded, Store, Waiting, file_opener};
     use super::super::super::words::{Channel, EventKind, Registrant};
     use super::*;
     use crate::clock::Moment;
@@ -156,7 +156,7 @@ mod tests {
                 appending.append(record, event(n, kind, at, again)).expect("appended");
             }
         }
-        let changes = appending.finish(Stamp::from_seconds(20)).expect("written").changes;
+        let changes = appending.finish(Stamp::from_seconds(20), Waiting::default()).expect("written").changes;
         txn.commit().expect("durable");
         let mut schedule = Schedule::default();
         schedule.follow(&changes);

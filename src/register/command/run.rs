@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::import::{ImportLine, ImportOutcome};
-use super::{Chunk, CommandError, Commander, Message};
+use super::{CommandError, Commander, Message};
 use crate::limits::{IMPORT_CHUNK_LINES, IMPORT_GROWTH_PERCENT_MAX, IMPORT_SHRINK_PERCENT_MAX};
 
 /// Sends the chunks of one import, several in flight at once; they are decided in
@@ -42,7 +42,30 @@ pub(super) struct Ledger {
     /// A chunk was lost: the ones behind it must not pass it by.
     ended: AtomicBool,
     /// All of its chunks have been sent.
-    complete: AtomicBool,
+    all_sent: AtomicBool,
+    /// Chunks that were sent and are not decided, or whose fate is not told.
+    in_flight: AtomicUsize,
+}
+
+/// A chunk on its way to the writer, and its place among all of them. It counts as
+/// in flight until it is dropped, after its commit.
+pub(super) struct Chunk {
+    pub(super) lines: Vec<ImportLine>,
+    pub(super) ledger: Arc<Ledger>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Chunk {
+    fn new(lines: Vec<ImportLine>, ledger: Arc<Ledger>, slot: OwnedSemaphorePermit) -> Self {
+        ledger.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self { lines, ledger, _slot: slot }
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        self.ledger.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl ImportRun {
@@ -64,7 +87,7 @@ impl ImportRun {
         let slot = Arc::clone(&commander.import_slots).acquire_owned().await;
         let slot = slot.map_err(|_| commander.unavailable())?;
         let (reply, answer) = oneshot::channel();
-        let chunk = Chunk { lines, ledger: Arc::clone(&self.ledger), _slot: slot };
+        let chunk = Chunk::new(lines, Arc::clone(&self.ledger), slot);
         let sent = commander.queue.send(Message::Import(chunk, reply)).await;
         sent.map_err(|_| commander.unavailable())?;
         Ok(ChunkInFlight { commander: commander.clone(), answer })
@@ -74,10 +97,11 @@ impl ImportRun {
 impl ImportRun {
     /// All chunks have been sent. Ends of temporary withdrawals that had passed when
     /// the import brought them, and that no line of it speaks against, take effect
-    /// now; of an import that breaks off they do so
+    /// when the last chunk is decided; of an import that breaks off they do so
     /// [`crate::limits::IMPORT_LATE_ENDS_HELD_SECONDS`] after its last chunk.
     pub fn finish(self) {
-        self.ledger.complete.store(true, Ordering::Relaxed);
+        // What was counted before it is seen with it.
+        self.ledger.all_sent.store(true, Ordering::Release);
     }
 }
 
@@ -111,8 +135,10 @@ impl Ledger {
         self.ended.store(true, Ordering::Relaxed);
     }
 
+    /// Has every chunk been decided, and none been lost?
     pub(super) fn is_complete(&self) -> bool {
-        self.complete.load(Ordering::Relaxed)
+        let is_decided = self.all_sent.load(Ordering::Acquire) && self.in_flight.load(Ordering::Relaxed) == 0;
+        is_decided && !self.has_ended()
     }
 
     pub(super) fn has_ended(&self) -> bool {

@@ -16,8 +16,8 @@ use super::history::Record;
 use super::idempotency::{Idempotency, Memory, Remembered};
 use super::row::RowBuilder;
 use super::{
-    BATCHES, BATCHES_TABLE, HEAD_KEY, Head, RENUMBERINGS_TABLE, SETTINGS_TABLE, damage, events_by_sequence,
-    row_with, sequences_of,
+    BATCHES, BATCHES_TABLE, HEAD_KEY, Head, LATE_KEY, RENUMBERINGS_TABLE, SETTINGS_TABLE, damage,
+    events_by_sequence, row_with, sequences_of,
 };
 use crate::limits::{HISTORIES_BACKLOG_MAX, HISTORIES_IN_HASTE_MIN};
 use crate::pesel::Ordinal;
@@ -54,6 +54,18 @@ pub(in super::super) struct Appended {
     pub(in super::super) changes: Vec<Changed>,
     /// Histories that are not in their places yet.
     pub(in super::super) backlog: u64,
+    /// Ends not after this moment wait for an import; see [`Waiting`].
+    pub(in super::super) late: Option<Stamp>,
+}
+
+/// What is known of ends of temporary withdrawals that wait for an import, when a
+/// commit begins.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in super::super) struct Waiting {
+    /// Those not after this moment wait already.
+    pub(in super::super) late: Option<Stamp>,
+    /// The commit is of an import: what it brings and is due already will wait too.
+    pub(in super::super) imported: bool,
 }
 
 impl<'txn, 'base> Appending<'txn, 'base> {
@@ -219,14 +231,22 @@ impl<'txn, 'base> Appending<'txn, 'base> {
     }
 
     /// Writes what is left to write; the commit is the caller's.
-    pub(in super::super) fn finish(mut self, now: Stamp) -> Result<Appended, StoreError> {
+    pub(in super::super) fn finish(mut self, now: Stamp, waiting: Waiting) -> Result<Appended, StoreError> {
         self.close_row()?;
         self.memory.forget(now)?;
         self.head.sequence = self.row.sequence();
         self.head.hash = self.row.hash();
         let changes = self.write_histories()?;
-        self.txn.open_table(SETTINGS_TABLE)?.insert(HEAD_KEY, self.head.encode().as_slice())?;
-        Ok(Appended { head: self.head, changes, backlog: self.histories.backlog()? })
+        let mut settings = self.txn.open_table(SETTINGS_TABLE)?;
+        settings.insert(HEAD_KEY, self.head.encode().as_slice())?;
+        let is_due = |(_, entry): &Changed| entry.re_reservation_at().is_some_and(|at| at <= now);
+        let has_late = waiting.imported && changes.iter().any(is_due);
+        let late = if has_late { waiting.late.max(Some(now)) } else { waiting.late };
+        match late {
+            Some(late) => drop(settings.insert(LATE_KEY, late.seconds().to_le_bytes().as_slice())?),
+            None => drop(settings.remove(LATE_KEY)?),
+        }
+        Ok(Appended { head: self.head, changes, backlog: self.histories.backlog()?, late })
     }
 
     fn write_histories(&mut self) -> Result<Vec<Changed>, StoreError> {

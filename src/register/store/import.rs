@@ -15,7 +15,10 @@ use super::history::fold;
 use super::idempotency::{EXPIRY_TABLE, IDEMPOTENCY_TABLE};
 use super::load::{OpenMode, Store, file_opener};
 use super::row::Row;
-use super::{BATCHES_TABLE, FORMAT, FORMAT_KEY, HEAD_KEY, Head, RENUMBERINGS_TABLE, SETTINGS_TABLE, damage};
+use super::{
+    BATCHES_TABLE, FORMAT, FORMAT_KEY, HEAD_KEY, Head, LATE_KEY, RENUMBERINGS_TABLE, SETTINGS_TABLE, damage,
+    decode_late,
+};
 use crate::clock::Moment;
 use crate::pesel::Ordinal;
 use crate::rows::{NotRows, Order, Rows};
@@ -280,6 +283,8 @@ impl Scan {
             }
         } else if key == HEAD_KEY.as_bytes() {
             self.head = Head::decode(value);
+        } else if key == LATE_KEY.as_bytes() {
+            decode_late(value).map_err(StoreError::from)?;
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, WriteTran
 use super::super::entry::Entry;
 use super::super::schedule::Due;
 use super::super::snapshot::{Builder, Changed, Snapshot, SnapshotHead};
-use super::super::words::{EventKind, Sequence};
+use super::super::words::{EventKind, Sequence, Stamp};
 use super::error::{OpenError, StoreError};
 use super::histories::{ReadHistories, WriteHistories};
 use super::history::fold;
@@ -21,7 +21,7 @@ use super::idempotency::{EXPIRY_TABLE, IDEMPOTENCY_TABLE};
 use super::row::Row;
 use super::{
     BATCHES, BATCHES_TABLE, CREATED_KEY, FORMAT, FORMAT_KEY, HEAD_KEY, HISTORY, Head, SETTINGS,
-    SETTINGS_TABLE, StoreHandle, damage, read_head,
+    SETTINGS_TABLE, StoreHandle, damage, read_head, read_late,
 };
 use crate::clock::Moment;
 use crate::pesel::Ordinal;
@@ -64,6 +64,18 @@ pub(in super::super) struct Loaded {
     pub(in super::super) snapshot: Snapshot,
     /// Temporary withdrawals that last.
     pub(in super::super) pending: Vec<Due>,
+    /// Those of them that end not after this moment waited for an import.
+    pub(in super::super) late: Option<Stamp>,
+}
+
+/// What a store that was opened again holds.
+pub(in super::super) struct Reopened {
+    pub(in super::super) head: Head,
+    /// Entries changed by events that turned out to be durable although their
+    /// commit failed.
+    pub(in super::super) changes: Vec<Changed>,
+    /// As in [`Loaded`].
+    pub(in super::super) late: Option<Stamp>,
 }
 
 /// The writing side of the store. There is one.
@@ -78,20 +90,21 @@ pub(in super::super) struct Store {
 impl Store {
     /// Opens the store, making it if it is not there, and builds the snapshot.
     pub(in super::super) fn open(opener: Opener, now: Moment) -> Result<Loaded, OpenError> {
-        let (database, head, (snapshot, pending)) = guarded(|| {
+        let (database, head, late, (snapshot, pending)) = guarded(|| {
             let database = opener(OpenMode::CreateIfMissing)?;
             if database.begin_read()?.list_tables()?.next().is_none() {
                 initialise(&database, now)?;
             }
             let txn = database.begin_read()?;
             let head = check(&txn)?;
+            let late = read_late(&txn)?;
             let built = build_snapshot(&txn, &head)?;
             drop(txn);
-            Ok((database, head, built))
+            Ok((database, head, late, built))
         })?;
         let database = Arc::new(ArcSwapOption::from_pointee(database));
         let store = Self { opener, handle: StoreHandle { database }, failed: None };
-        Ok(Loaded { store, head, snapshot, pending })
+        Ok(Loaded { store, head, snapshot, pending, late })
     }
 
     /// The reading side.
@@ -124,9 +137,8 @@ impl Store {
     }
 
     /// Closes the file after a failure and opens it again. Returns where it
-    /// stands, and the entries changed by events after `since` that turned out
-    /// to be durable although their commit failed.
-    pub(in super::super) fn reopen(&mut self, since: Sequence) -> Result<(Head, Vec<Changed>), StoreError> {
+    /// stands, and what changed after `since`.
+    pub(in super::super) fn reopen(&mut self, since: Sequence) -> Result<Reopened, StoreError> {
         if let Some(database) = self.handle.database.swap(None).or_else(|| self.failed.take()) {
             match Arc::try_unwrap(database) {
                 // Its own error is known already.
@@ -141,19 +153,19 @@ impl Store {
             let database = (self.opener)(OpenMode::Existing)?;
             let txn = database.begin_read()?;
             let head = check(&txn)?;
-            let changes = changes_since(&txn, since)?;
+            let (changes, late) = (changes_since(&txn, since)?, read_late(&txn)?);
             drop(txn);
-            Ok((database, head, changes))
+            Ok((database, Reopened { head, changes, late }))
         });
-        let (database, head, changes) = reopened.map_err(|error| match error {
+        let (database, reopened) = reopened.map_err(|error| match error {
             OpenError::Store(error) => error,
             _ => damage(SETTINGS, None, "the format has changed").into(),
         })?;
-        if head.sequence < since {
+        if reopened.head.sequence < since {
             return Err(damage(BATCHES, Some(since), "events that were durable are gone").into());
         }
         self.handle.database.store(Some(Arc::new(database)));
-        Ok((head, changes))
+        Ok(reopened)
     }
 }
 

@@ -6,7 +6,7 @@
 //! | `history` | ordinal | the number's events, short ([`history`]) |
 //! | `backlog` | ordinal | the same, newer: not in its place yet ([`histories`]) |
 //! | `renumberings` | ordinal and sequence | nothing: both numbers of a renumbering point to it |
-//! | `settings` | name | format, creation, head |
+//! | `settings` | name | format, creation, head, which ends wait for an import |
 //! | `idempotency`, `idempotency-expiry` | hash of a request's key | what it led to, for 24 hours |
 //! | `feeds`, `feed-answers` | channel and registrant | how far each feed is ([`feeds`]) |
 //!
@@ -31,7 +31,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
-pub(super) use append::{Appended, Appending};
+pub(super) use append::{Appended, Appending, Waiting};
 pub(super) use bulk::Bulk;
 pub use error::{Damage, OpenError, StoreError};
 pub use export::RegisterExport;
@@ -43,12 +43,12 @@ pub(super) use idempotency::Remembered;
 pub use import::{RegisterHeld, RegisterImport};
 #[cfg(test)]
 pub(super) use load::OpenMode;
-pub(super) use load::{Loaded, Opener, Store, file_opener};
+pub(super) use load::{Loaded, Opener, Reopened, Store, file_opener};
 use row::Row;
 
-use super::event::{ChainHash, StoredEvent};
+use super::event::{ChainHash, EventsPage, StoredEvent};
 use super::feed::FeedStanding;
-use super::words::Sequence;
+use super::words::{Sequence, Stamp};
 use crate::clock::Moment;
 use crate::pesel::Ordinal;
 
@@ -69,6 +69,9 @@ const RENUMBERINGS_TABLE: TableDefinition<'static, (u32, u64), ()> = TableDefini
 const FORMAT_KEY: &str = "format";
 const CREATED_KEY: &str = "created";
 const HEAD_KEY: &str = "head";
+/// Set while ends of temporary withdrawals wait for an import that is not complete:
+/// those not after this moment, in seconds of a stamp.
+const LATE_KEY: &str = "late-ends";
 
 /// Where the register stands, written with every commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,13 +139,15 @@ pub struct ChainReport {
 }
 
 impl StoreHandle {
-    /// The events after a sequence, in order.
-    pub(super) fn events(&self, after: Sequence, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {
+    /// The events after a sequence, in order, and where the register stands, both of
+    /// one commit.
+    pub(super) fn events(&self, after: Sequence, limit: usize) -> Result<EventsPage, StoreError> {
         self.read(|txn| {
+            let last = read_head(txn)?.sequence;
             let batches = txn.open_table(BATCHES_TABLE)?;
             let mut events = Vec::new();
             if limit == 0 {
-                return Ok(events);
+                return Ok(EventsPage { events, last });
             }
             for row in batches.range(after.next().value()..)? {
                 let (key, value) = row?;
@@ -153,7 +158,7 @@ impl StoreHandle {
                     break;
                 }
             }
-            Ok(events)
+            Ok(EventsPage { events, last })
         })
     }
 
@@ -289,6 +294,20 @@ fn events_by_sequence(
         events.push(row[place].clone());
     }
     Ok(events)
+}
+
+fn decode_late(bytes: &[u8]) -> Result<Stamp, Damage> {
+    let seconds = bytes.try_into().map(u32::from_le_bytes);
+    seconds
+        .map(Stamp::from_seconds)
+        .map_err(|_| damage(SETTINGS, None, "the moment of ends that wait is not readable"))
+}
+
+/// Up to which moment ends wait for an import; `None` when none does.
+fn read_late(txn: &ReadTransaction) -> Result<Option<Stamp>, StoreError> {
+    let settings = txn.open_table(SETTINGS_TABLE)?;
+    let late = settings.get(LATE_KEY)?;
+    Ok(late.map(|value| decode_late(value.value())).transpose()?)
 }
 
 fn read_head(txn: &ReadTransaction) -> Result<Head, StoreError> {

@@ -76,15 +76,16 @@ fn pages_of_events_join_without_a_gap() {
         loop {
             let after = joined.last().map_or(Sequence::ZERO, StoredEvent::sequence);
             let page = opened.reader.events(after, limit).expect("readable");
-            assert!(page.len() <= limit);
-            if page.is_empty() {
+            assert_eq!(page.last(), opened.reader.snapshot().sequence());
+            assert!(page.events().len() <= limit);
+            if page.events().is_empty() {
                 break;
             }
-            joined.extend(page);
+            joined.extend(page.into_events());
         }
         assert_eq!(joined, all);
     }
-    assert!(opened.reader.events(Sequence::ZERO, 0).expect("readable").is_empty());
+    assert!(opened.reader.events(Sequence::ZERO, 0).expect("readable").events().is_empty());
     let ids: std::collections::HashSet<_> = all.iter().map(StoredEvent::id).collect();
     assert_eq!(ids.len(), all.len());
 }

@@ -127,7 +127,7 @@ fn chunks_have_a_limit() {
     let outcome = opened.import(lines(max)).expect("imported");
     assert_eq!(outcome.recorded, max as u64);
     assert_eq!(opened.import(Vec::new()).expect("nothing to do").recorded, 0);
-    assert_eq!(opened.reader.events(Sequence::new(9_995), 100).expect("readable").len(), 5);
+    assert_eq!(opened.reader.events(Sequence::new(9_995), 100).expect("readable").events().len(), 5);
 }
 
 fn reservations(from: u32, count: u32) -> Vec<ImportLine> {

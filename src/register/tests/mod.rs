@@ -163,7 +163,7 @@ impl Opened {
     }
 
     fn all_events(&self) -> Vec<StoredEvent> {
-        self.reader.events(Sequence::ZERO, usize::MAX).expect("readable")
+        self.reader.events(Sequence::ZERO, usize::MAX).expect("readable").into_events()
     }
 
     fn stop(self) -> Reader {

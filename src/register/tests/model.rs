@@ -134,6 +134,7 @@ fn log(opened: &Opened) -> Vec<Expected> {
     let mut found = Vec::new();
     loop {
         let page = opened.reader.events(Sequence::new(found.len() as u64), usize::MAX).expect("readable");
+        let page = page.events();
         if page.is_empty() {
             return found;
         }

@@ -162,7 +162,7 @@ fn ten_thousand_in_one_second_are_one_commit() {
     expected.sort_unstable();
     let events = opened.all_events();
     assert_eq!(events.len(), 10_000, "a page");
-    let scheduled = opened.reader.events(Sequence::new(20_000), 10_000).expect("readable");
+    let scheduled = opened.reader.events(Sequence::new(20_000), 10_000).expect("readable").into_events();
     let found = scheduled.iter().map(|event| (event.event().ordinal(), event.event().moment()));
     assert!(found.eq(expected));
     assert_eq!(opened.reader.verify_chain().expect("whole").last, Sequence::new(30_000));

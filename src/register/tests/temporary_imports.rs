@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use EventKind::{Reservation, Withdrawal};
 
-use super::disk::Disk;
+use super::disk::{Disk, Left};
 use super::*;
+use crate::limits::IMPORT_CHUNKS_PER_COMMIT_MAX;
 
 const DAY: i64 = 86_400;
 
@@ -133,6 +134,79 @@ fn what_a_later_chunk_tells_counts_before_the_clock_does() {
     let refused = opened.import(vec![reserved(4, 2 * DAY)]);
     let refusals = vec![LineRefusal { index: 0, reason: LineReason::OutOfOrder }];
     assert_eq!(refused, Err(CommandError::ImportRefused(refusals)), "what is in force is not rewritten");
+}
+
+/// All chunks may have been sent long before the last of them is decided.
+#[test]
+fn an_import_is_complete_when_its_last_chunk_is_decided() {
+    let (disk, opened) = opened();
+    let run = opened.commander.import_run(true);
+    let others = (10..10 + IMPORT_CHUNKS_PER_COMMIT_MAX as u32).map(|n| vec![reserved(n, 0)]);
+    let mut chunks = vec![vec![reserved(1, 0), until_line(1, DAY, 3 * DAY)]];
+    chunks.extend(others);
+    chunks.push(vec![reserved(1, 2 * DAY)]);
+    // More than one commit's, all of them sent before the first commit is through.
+    let held = disk.hold();
+    let in_flight: Vec<_> = chunks
+        .into_iter()
+        .map(|lines| opened.runtime.block_on(run.send(lines)).expect("there is room"))
+        .collect();
+    run.finish();
+    drop(held);
+    for chunk in in_flight {
+        opened.runtime.block_on(chunk.outcome()).expect("imported");
+    }
+    assert_eq!(
+        history(&opened, 1),
+        [(Reservation, 0, false), (Withdrawal, DAY, false), (Reservation, 2 * DAY, false)]
+    );
+}
+
+/// A later chunk may tell what came before an end, also when the process died
+/// between the two and the import is sent again.
+#[test]
+fn an_import_that_broke_off_with_its_process_is_waited_for() {
+    let (disk, opened) = opened();
+    let first: Vec<_> = (1..=3).flat_map(|n| [reserved(n, 0), until_line(n, DAY, 3 * DAY)]).collect();
+    let later = vec![reserved(1, 2 * DAY), line(person(2), Withdrawal, 2 * DAY, Channel::Gmina)];
+    let run = opened.commander.import_run(true);
+    opened.runtime.block_on(async { run.send(first.clone()).await?.outcome().await }).expect("imported");
+    // One more that is to end while nobody is there.
+    opened.submit(reserve(person(9))).expect("allowed");
+    opened.submit(withdraw_until(person(9), 10 * DAY + 1_800)).expect("allowed");
+    let found = disk.after_power_loss(Left::Nothing);
+    opened.stop();
+    for (seconds, is_waited_for) in [(0, true), (599, true), (600, false), (1_800, false)] {
+        let found = found.after_power_loss(Left::Nothing);
+        let opened = Opened::with_clock(found.opener(), 10 * DAY + seconds).expect("it opens");
+        for n in 1..=3 {
+            assert_eq!(history(&opened, n).len(), if is_waited_for { 2 } else { 3 }, "{n} after {seconds} s");
+        }
+        assert_eq!(history(&opened, 9).len(), if seconds < 1_800 { 2 } else { 3 });
+        let run = opened.commander.import_run(true);
+        let send = |lines: &[ImportLine]| {
+            let lines = lines.to_vec();
+            opened.runtime.block_on(async { run.send(lines).await?.outcome().await })
+        };
+        assert_eq!(send(&first).map(|outcome| outcome.recorded), Ok(0));
+        if !is_waited_for {
+            assert!(matches!(send(&later), Err(CommandError::ImportRefused(_))));
+            continue;
+        }
+        assert_eq!(history(&opened, 3).len(), 2, "it waits for the chunk that is to come");
+        assert_eq!(send(&later).map(|outcome| outcome.recorded), Ok(2));
+        run.finish();
+        until(|| history(&opened, 3).len() == 3);
+        assert_eq!(history(&opened, 1)[2..], [(Reservation, 2 * DAY, false)]);
+        assert_eq!(history(&opened, 2)[2..], [(Withdrawal, 2 * DAY, false)]);
+        assert_eq!(history(&opened, 3)[2..], [(Reservation, 3 * DAY, true)]);
+        opened.reader.verify_chain().expect("whole");
+        // Nothing waits any more: what the clock finds due at a start, it carries out.
+        opened.submit(withdraw_until(person(3), 10 * DAY + seconds + 1_800)).expect("allowed");
+        opened.stop();
+        let opened = Opened::with_clock(found.opener(), 10 * DAY + seconds + 1_800).expect("it opens");
+        assert_eq!(history(&opened, 3).len(), 5);
+    }
 }
 
 /// A history made by commands and the clock.

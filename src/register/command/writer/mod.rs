@@ -1,4 +1,6 @@
-//! The single writer: its thread, its queue, and what it does when the disk fails.
+//! The single writer: its queue, the clock, its commits.
+
+mod failure;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -8,27 +10,24 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use failure::Failure;
+
 use super::super::current::Publisher;
 use super::super::schedule::{Due, Schedule};
 use super::super::snapshot::{Changed, Snapshot, SnapshotHead};
 use super::super::store::{Damage, Head, OpenError, Store, StoreError};
 use super::super::words::Stamp;
-use super::batch::{self, Verdict};
+use super::batch::{self, Standing, Verdict};
+use super::late::Late;
 use super::measure::{Counted, Measures};
 use super::prepare::Prepared;
-use super::run::Ledger;
 use super::thread::WriterThread;
 use super::{CommandError, Commander, Health, Message};
-use crate::clock::{Clock, Moment};
+use crate::clock::Clock;
 use crate::limits::{
-    HISTORIES_SETTLED_PER_COMMIT, IMPORT_CHUNKS_PER_COMMIT_MAX, IMPORT_LATE_ENDS_HELD_SECONDS,
-    REGISTER_COMMANDS_PER_COMMIT_MAX, SCHEDULED_PER_COMMIT_MAX,
+    HISTORIES_SETTLED_PER_COMMIT, IMPORT_CHUNKS_PER_COMMIT_MAX, REGISTER_COMMANDS_PER_COMMIT_MAX,
+    SCHEDULED_PER_COMMIT_MAX,
 };
-
-/// The first pause before a failed store is opened again; it doubles.
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-/// The longest pause.
-const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// The writer's own state.
 pub(in super::super) struct Writer {
@@ -40,6 +39,8 @@ pub(in super::super) struct Writer {
     /// Follows it too.
     prepared: Prepared,
     late: Option<Late>,
+    /// Ends not after this moment wait for an import; as the last commit says.
+    late_until: Option<Stamp>,
     clock: Clock,
     queue: mpsc::Receiver<Message>,
     health: Arc<ArcSwap<Health>>,
@@ -48,23 +49,6 @@ pub(in super::super) struct Writer {
     /// When to put histories of the backlog in their places; `None` when it is empty.
     settle_at: Option<Instant>,
 }
-
-/// The store failed and is to be opened again.
-struct Failure {
-    since: Moment,
-    retry_at: Instant,
-    pause: Duration,
-}
-
-/// The import for which ends that it brought too late wait.
-struct Late {
-    ledger: Arc<Ledger>,
-    /// ... and until when, should it have broken off.
-    until: Instant,
-}
-
-/// How often a complete import is looked for while something waits for one.
-const LATE_TICK: Duration = Duration::from_millis(50);
 
 /// The pause between two commits that settle histories. They share the disk with
 /// the audit trail, whose answers are waited for.
@@ -87,6 +71,7 @@ impl Writer {
         head: Head,
         publisher: Publisher,
         schedule: Schedule,
+        late: Option<Stamp>,
         clock: Clock,
     ) -> Result<(Commander, WriterThread), OpenError> {
         // A runtime for waiting on queue, stop and retry together.
@@ -94,13 +79,15 @@ impl Writer {
             tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(OpenError::Thread)?;
         let (commander, queue) = Commander::new(clock.clone());
         let (stop, stopped) = oneshot::channel();
+        let (has_late, now) = (schedule.has_late(), clock.now());
         let mut writer = Self {
             store,
             head,
             publisher,
             schedule,
             prepared: Prepared::default(),
-            late: None,
+            late: late.filter(|_| has_late).map(|late| Late::interrupted(late, now)),
+            late_until: late,
             clock,
             queue,
             health: Arc::clone(&commander.health),
@@ -222,15 +209,16 @@ impl Writer {
     /// How long to wait before the next look at clock and import.
     fn wait(&self) -> Option<Duration> {
         let wait = self.schedule.wait(self.clock.unix_millis());
-        match self.late {
-            Some(_) => Some(wait.map_or(LATE_TICK, |wait| wait.min(LATE_TICK))),
+        match &self.late {
+            Some(late) if late.is_over() => Some(Duration::ZERO),
+            Some(_) => Some(wait.map_or(Late::TICK, |wait| wait.min(Late::TICK))),
             None => wait,
         }
     }
 
     /// What waits for an import that is complete, or will not be, waits no longer.
     fn release_late(&mut self) {
-        if self.late.take_if(|late| late.ledger.is_complete() || late.until <= Instant::now()).is_some() {
+        if self.late.take_if(|late| late.is_over()).is_some() {
             self.schedule.release();
         }
     }
@@ -260,8 +248,9 @@ impl Writer {
         }
         let base = self.publisher.last();
         let begun = Instant::now();
-        let (verdicts, appended) =
-            guarded(|| batch::run(&self.store, self.head, &base, due, &self.prepared, messages, now))?;
+        let late = self.late_until.filter(|_| self.schedule.has_late());
+        let standing = Standing { head: self.head, base: &base, prepared: &self.prepared, late, now };
+        let (verdicts, appended) = guarded(|| batch::run(&self.store, standing, due, messages))?;
         self.schedule.settle(due);
         let import = messages.iter().rev().find_map(|message| match message {
             Message::Import(chunk, _) => Some(Arc::clone(&chunk.ledger)),
@@ -273,11 +262,11 @@ impl Writer {
             if appended.backlog > 0 && self.settle_at.is_none() {
                 self.settle_at = Some(Instant::now() + SETTLE_TICK);
             }
+            self.late_until = appended.late;
             self.show(&base, appended.head, appended.changes, import.as_ref().map(|_| now));
         }
         if let Some(ledger) = import.filter(|_| self.schedule.has_late()) {
-            let until = Instant::now() + Duration::from_secs(IMPORT_LATE_ENDS_HELD_SECONDS);
-            self.late = Some(Late { ledger, until });
+            self.late = Some(Late::of(ledger));
         }
         if let Some(first) = due.first() {
             let late = self.clock.unix_millis() - i64::from(first.at.seconds()) * 1_000;
@@ -311,8 +300,8 @@ impl Writer {
         }
     }
 
-    /// Shows readers what is durable; the schedule follows. `imported` is the moment
-    /// of a commit with chunks of an import.
+    /// Shows readers what is durable; the schedule follows. Of an import, ends not
+    /// after `imported` wait for it.
     fn show(&mut self, base: &Snapshot, head: Head, changes: Vec<Changed>, imported: Option<Stamp>) {
         match imported {
             Some(now) => self.schedule.follow_import(&changes, now),
@@ -356,38 +345,6 @@ impl Writer {
             }
             // `batch::run` answers each message in kind.
             _ => tracing::error!("a register command got another's verdict"),
-        }
-    }
-
-    fn fail(&mut self, error: &StoreError) -> Moment {
-        tracing::error!(%error, "the register cannot be written");
-        let since = self.clock.now();
-        self.failure = Some(Failure { since, retry_at: Instant::now() + RETRY_FIRST, pause: RETRY_FIRST });
-        self.health.store(Arc::new(Health::Failed { since, reason: error.to_string() }));
-        self.measures.writable(false);
-        since
-    }
-
-    /// Opens a failed store again, and shows readers what turned out to be durable.
-    fn retry(&mut self) {
-        let Some(failure) = &mut self.failure else { return };
-        match self.store.reopen(self.head.sequence) {
-            Ok((head, changes)) => {
-                self.failure = None;
-                if head.sequence > self.head.sequence {
-                    let base = self.publisher.last();
-                    self.show(&base, head, changes, None);
-                }
-                self.health.store(Arc::new(Health::Ok));
-                self.measures.writable(true);
-                tracing::info!(sequence = %head.sequence, "the register can be written again");
-            }
-            Err(error) => {
-                failure.pause = (failure.pause * 2).min(RETRY_MAX);
-                failure.retry_at = Instant::now() + failure.pause;
-                let reason = error.to_string();
-                self.health.store(Arc::new(Health::Failed { since: failure.since, reason }));
-            }
         }
     }
 }
