@@ -125,8 +125,8 @@ fn re_reservations_over_kills_happen_once_at_their_second() {
 }
 
 #[test]
-#[ignore = "takes minutes: cargo test --test gateway -- --ignored re_reservations_over_many_kills"]
+#[ignore = "takes some ten minutes: cargo test --test gateway -- --ignored re_reservations_over_many_kills"]
 fn re_reservations_over_many_kills() {
-    ends_over_kills(5, 25_000, 1, 8);
-    ends_over_kills(15, 3_000, 3, 2);
+    ends_over_kills(2, 25_000, 1, 8);
+    ends_over_kills(8, 3_000, 3, 2);
 }
