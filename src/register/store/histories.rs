@@ -15,9 +15,9 @@ use redb::{
     TableDefinition, TableError, TableHandle, WriteTransaction,
 };
 
-use super::HISTORY;
 use super::error::StoreError;
 use super::history::Record;
+use super::{HISTORY, damage};
 use crate::pesel::Ordinal;
 
 const HISTORY_TABLE: TableDefinition<'static, u32, &[u8]> = TableDefinition::new(HISTORY);
@@ -31,7 +31,7 @@ pub(super) fn names() -> [&'static str; 2] {
 /// The histories of all numbers, of one transaction.
 pub(super) struct Histories<T> {
     rows: T,
-    /// `None` when there never was one.
+    /// `None` when there is nothing in it that could be read.
     backlog: Option<T>,
 }
 
@@ -56,10 +56,27 @@ impl<T: ReadableTable<u32, &'static [u8]>> Histories<T> {
 
     /// All rows in the order of their numbers.
     pub(super) fn rows(&self) -> Result<impl Iterator<Item = RowRead<'_>>, StoreError> {
-        Ok(self.rows.iter()?.map(|row| {
+        let in_place = self.rows.iter()?;
+        // Side by side, not one look-up for each of millions of rows.
+        let mut backlog = self.backlog.as_ref().map(|backlog| backlog.iter()).transpose()?;
+        let mut next_behind = move || backlog.as_mut().and_then(Iterator::next).transpose();
+        let mut behind = next_behind()?;
+        Ok(in_place.map(move |row| {
             let (key, row) = row?;
             let key = key.value();
-            Ok((key, self.behind(key)?.unwrap_or(row)))
+            match behind.take() {
+                Some((place, newer)) if place.value() == key => {
+                    behind = next_behind()?;
+                    Ok((key, newer))
+                }
+                Some((place, _)) if place.value() < key => {
+                    Err(damage(HISTORY, None, "a history of the backlog has no place").into())
+                }
+                later => {
+                    behind = later;
+                    Ok((key, row))
+                }
+            }
         }))
     }
 
@@ -80,6 +97,8 @@ impl ReadHistories {
     /// As the transaction sees them.
     pub(super) fn of(txn: &ReadTransaction) -> Result<Self, StoreError> {
         let backlog = match txn.open_table(BACKLOG_TABLE) {
+            // Said once, so that nobody asks for each of millions of rows.
+            Ok(backlog) if backlog.is_empty()? => None,
             Ok(backlog) => Some(backlog),
             Err(TableError::TableDoesNotExist(_)) => None,
             Err(error) => return Err(error.into()),
