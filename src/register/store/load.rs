@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
-use rustix::fs::{Advice, fadvise};
 
 use super::super::entry::Entry;
 use super::super::schedule::Due;
@@ -49,10 +48,6 @@ pub(in super::super) fn file_opener(path: PathBuf, cache_bytes: usize) -> Opener
             // The file's name must be as durable as what will be in it.
             let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
             std::fs::File::open(directory.unwrap_or(std::path::Path::new(".")))?.sync_all()?;
-        }
-        if mode == OpenMode::CreateIfMissing {
-            // All of it is about to be read, in an order of its own. Only a hint.
-            let _ignored = fadvise(&std::fs::File::open(&path)?, 0, None, Advice::WillNeed);
         }
         let opened = match mode {
             OpenMode::CreateIfMissing => builder.create(&path),
