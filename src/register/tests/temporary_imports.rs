@@ -162,6 +162,32 @@ fn an_import_is_complete_when_its_last_chunk_is_decided() {
     );
 }
 
+/// Another import that is complete meanwhile says nothing about one that is not; one
+/// that broke off is not waited for when it has been sent again.
+#[test]
+fn each_import_is_waited_for() {
+    let (_disk, opened) = opened();
+    let send = |run: &ImportRun, lines: Vec<ImportLine>| {
+        opened.runtime.block_on(async { run.send(lines).await?.outcome().await }).map(|told| told.recorded)
+    };
+    let first = || vec![reserved(1, 0), until_line(1, DAY, 3 * DAY)];
+    let (slow, broken) = (opened.commander.import_run(true), opened.commander.import_run(true));
+    assert_eq!(send(&slow, first()), Ok(2));
+    assert_eq!(send(&broken, vec![reserved(2, 0), until_line(2, DAY, 3 * DAY)]), Ok(2));
+    drop(broken);
+    for n in 10..14 {
+        assert_eq!(opened.import(vec![reserved(n, 0)]).map(|told| told.recorded), Ok(1));
+        // The writer has looked at what is over when it answers a command.
+        opened.submit(ex_officio(person(n + 10))).expect("allowed");
+        assert_eq!(history(&opened, 1).len(), 2, "the slow one is under way");
+    }
+    assert_eq!(send(&slow, vec![reserved(1, 2 * DAY)]), Ok(1));
+    slow.finish();
+    until(|| history(&opened, 2).len() == 3);
+    assert_eq!(history(&opened, 1)[2..], [(Reservation, 2 * DAY, false)]);
+    assert_eq!(history(&opened, 2)[2..], [(Reservation, 3 * DAY, true)]);
+}
+
 /// A later chunk may tell what came before an end, also when the process died
 /// between the two and the import is sent again.
 #[test]

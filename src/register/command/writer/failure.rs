@@ -7,7 +7,6 @@ use tokio::time::Instant;
 
 use super::super::super::store::{Reopened, StoreError};
 use super::super::Health;
-use super::super::late::Late;
 use super::Writer;
 use crate::clock::Moment;
 
@@ -44,8 +43,8 @@ impl Writer {
                     self.show(&base, head, changes, late);
                     self.late_until = late;
                     // An import that was told of the failure will be sent again.
-                    if self.late.is_none() && self.schedule.has_late() {
-                        self.late = late.map(|late| Late::interrupted(late, self.clock.now()));
+                    if let Some(late) = late.filter(|_| self.late.is_empty() && self.schedule.has_late()) {
+                        self.late.await_interrupted(late, self.clock.now());
                     }
                 }
                 self.health.store(Arc::new(Health::Ok));

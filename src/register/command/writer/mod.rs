@@ -38,7 +38,7 @@ pub(in super::super) struct Writer {
     schedule: Schedule,
     /// Follows it too.
     prepared: Prepared,
-    late: Option<Late>,
+    late: Late,
     /// Ends not after this moment wait for an import; as the last commit says.
     late_until: Option<Stamp>,
     clock: Clock,
@@ -79,14 +79,13 @@ impl Writer {
             tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(OpenError::Thread)?;
         let (commander, queue) = Commander::new(clock.clone());
         let (stop, stopped) = oneshot::channel();
-        let (has_late, now) = (schedule.has_late(), clock.now());
         let mut writer = Self {
             store,
             head,
             publisher,
             schedule,
             prepared: Prepared::default(),
-            late: late.filter(|_| has_late).map(|late| Late::interrupted(late, now)),
+            late: Late::default(),
             late_until: late,
             clock,
             queue,
@@ -95,6 +94,9 @@ impl Writer {
             failure: None,
             settle_at: Some(Instant::now()),
         };
+        if let Some(late) = late.filter(|_| writer.schedule.has_late()) {
+            writer.late.await_interrupted(late, writer.clock.now());
+        }
         writer.carry_out(&[])?;
         let thread = std::thread::Builder::new()
             .name("register-writer".into())
@@ -209,16 +211,19 @@ impl Writer {
     /// How long to wait before the next look at clock and import.
     fn wait(&self) -> Option<Duration> {
         let wait = self.schedule.wait(self.clock.unix_millis());
-        match &self.late {
-            Some(late) if late.is_over() => Some(Duration::ZERO),
-            Some(_) => Some(wait.map_or(Late::TICK, |wait| wait.min(Late::TICK))),
-            None => wait,
+        if self.late.is_over() {
+            Some(Duration::ZERO)
+        } else if self.late.is_empty() {
+            wait
+        } else {
+            Some(wait.map_or(Late::TICK, |wait| wait.min(Late::TICK)))
         }
     }
 
-    /// What waits for an import that is complete, or will not be, waits no longer.
+    /// What waits for imports that are complete, or will not be, waits no longer.
     fn release_late(&mut self) {
-        if self.late.take_if(|late| late.is_over()).is_some() {
+        if self.late.is_over() {
+            self.late.clear();
             self.schedule.release();
         }
     }
@@ -252,10 +257,11 @@ impl Writer {
         let standing = Standing { head: self.head, base: &base, prepared: &self.prepared, late, now };
         let (verdicts, appended) = guarded(|| batch::run(&self.store, standing, due, messages))?;
         self.schedule.settle(due);
-        let import = messages.iter().rev().find_map(|message| match message {
-            Message::Import(chunk, _) => Some(Arc::clone(&chunk.ledger)),
+        let imports = messages.iter().filter_map(|message| match message {
+            Message::Import(chunk, _) => Some(&chunk.ledger),
             _ => None,
         });
+        let imported = imports.clone().next().map(|_| now);
         if let Some(appended) = appended {
             self.measures.commit(begun.elapsed(), messages.len());
             self.measures.histories_backlog(appended.backlog);
@@ -263,10 +269,10 @@ impl Writer {
                 self.settle_at = Some(Instant::now() + SETTLE_TICK);
             }
             self.late_until = appended.late;
-            self.show(&base, appended.head, appended.changes, import.as_ref().map(|_| now));
+            self.show(&base, appended.head, appended.changes, imported);
         }
-        if let Some(ledger) = import.filter(|_| self.schedule.has_late()) {
-            self.late = Some(Late::of(ledger));
+        if self.schedule.has_late() {
+            imports.for_each(|ledger| self.late.await_import(ledger));
         }
         if let Some(first) = due.first() {
             let late = self.clock.unix_millis() - i64::from(first.at.seconds()) * 1_000;
