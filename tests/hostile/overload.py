@@ -11,6 +11,8 @@ from row import Missing, Row, Seen
 
 PEAK_CONNECTIONS = 64
 GREEDY_PER_SECOND = 200
+# Until all connections are made: hundreds at once are a storm of their own.
+RAMP_SECONDS = 1
 # Ten times the requests in flight leave their buffers behind, to be used again.
 KEPT_KIB = 32 * 1024
 
@@ -43,15 +45,18 @@ def h2load(gate: Gateway, seconds: int, *options: str, key: str | None = None) -
     (work / "body").write_bytes(gate.body())
     log = work / "h2load.log"
     log.unlink(missing_ok=True)
-    command = ["h2load", "-t1", "-D", str(seconds), "--log-file", str(log), "-d", str(work / "body"), *options]
+    command = ["h2load", "-t1", "-D", str(seconds + RAMP_SECONDS), "--log-file", str(log), "-d", str(work / "body"), *options]
     command += ["-H", f"authorization: Bearer {key or gate.key}", "-H", "content-type: application/json"]
     command.append(f"{gate.url}/v1/verify")
     told = subprocess.run(gate.place.on_clients(command), capture_output=True, text=True, timeout=seconds + 60)
     if not log.exists():
         raise RuntimeError(told.stdout[-300:] + told.stderr[-300:])
     kinds: dict[int, list[float]] = {}
-    for line in log.read_text().splitlines():
-        _, status, micros = line.split("\t")[:3]
+    lines = [line.split("\t")[:3] for line in log.read_text().splitlines()]
+    counted_from = min((int(began) for began, _, _ in lines), default=0) + RAMP_SECONDS * 1_000_000
+    for began, status, micros in lines:
+        if int(began) < counted_from:
+            continue
         kinds.setdefault(int(status), []).append(int(micros) / 1000)
     accepted, shed = kinds.pop(200, []), kinds.pop(503, []) + kinds.pop(429, [])
     other = {status: len(times) for status, times in kinds.items()}
