@@ -5,6 +5,7 @@ use std::path::Path;
 
 use http::Method;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -76,36 +77,38 @@ async fn change(
     if let Some(until) = until {
         body["reserve_again_at"] = json!(until);
     }
-    let answer: Value = match client.json(Method::POST, path, Some(&body)).await {
-        Ok(answer) => answer,
-        Err(error) => return refused(error, args.lang, args.json),
-    };
-    if args.json {
-        console::say(&answer.to_string())?;
-    } else {
-        let recorded = Recorded::deserialize(&answer).map_err(unexpected)?;
-        console::say(&recorded.sentence(args.lang))?;
-    }
-    Ok(Exit::Done)
+    let answer = client.json(Method::POST, path, Some(&body)).await;
+    tell(answer, args.lang, args.json, Recorded::sentence)
 }
 
 pub(super) async fn entry(args: &EntryArgs, client: &Client) -> Result<Exit, CliError> {
     let pesel = number(&args.pesel, args.lang)?;
     let body = json!({ "pesel": pesel.digits() });
-    let answer: Value = match client.json(Method::POST, "/admin/v1/entries/query", Some(&body)).await {
+    let answer = client.json(Method::POST, "/admin/v1/entries/query", Some(&body)).await;
+    tell(answer, args.lang, args.json, Entry::text)
+}
+
+/// Tells an answer to a person, or as it is to a program; a refusal likewise.
+pub(super) fn tell<T: DeserializeOwned>(
+    answer: Result<Value, ClientError>,
+    lang: Lang,
+    as_json: bool,
+    text: impl FnOnce(&T, Lang) -> String,
+) -> Result<Exit, CliError> {
+    let answer = match answer {
         Ok(answer) => answer,
-        Err(error) => return refused(error, args.lang, args.json),
+        Err(error) => return refused(error, lang, as_json),
     };
-    if args.json {
+    if as_json {
         console::say(&answer.to_string())?;
     } else {
-        console::say(&Entry::deserialize(&answer).map_err(unexpected)?.text(args.lang))?;
+        console::say(&text(&serde_json::from_value(answer).map_err(unexpected)?, lang))?;
     }
     Ok(Exit::Done)
 }
 
 /// Tells a refusal: 1 when the request is at fault, 2 when it was not answered.
-pub(super) fn refused(error: ClientError, lang: Lang, as_json: bool) -> Result<Exit, CliError> {
+fn refused(error: ClientError, lang: Lang, as_json: bool) -> Result<Exit, CliError> {
     let ClientError::Refused(refusal) = &error else { return Err(error.into()) };
     if as_json {
         let mut told = json!({ "error": refusal.code, "detail": refusal.detail });
@@ -119,7 +122,7 @@ pub(super) fn refused(error: ClientError, lang: Lang, as_json: bool) -> Result<E
     Ok(if error.is_passing() { Exit::Failed } else { Exit::Partly })
 }
 
-pub(super) fn unexpected(error: serde_json::Error) -> ClientError {
+fn unexpected(error: serde_json::Error) -> ClientError {
     ClientError::Unexpected(error.to_string())
 }
 

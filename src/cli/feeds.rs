@@ -3,12 +3,10 @@
 use clap::Args;
 use http::Method;
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::args::AdminArgs;
-use super::change::{refused, unexpected};
+use super::change::tell;
 use super::client::Client;
-use super::console;
 use super::error::{CliError, Exit};
 use super::table::aligned;
 use super::words::Lang;
@@ -43,16 +41,8 @@ struct Feed {
 }
 
 pub(super) async fn run(args: &FeedsArgs, client: &Client) -> Result<Exit, CliError> {
-    let answer: Value = match client.json(Method::GET, "/admin/v1/feeds", None).await {
-        Ok(answer) => answer,
-        Err(error) => return refused(error, args.lang, args.json),
-    };
-    if args.json {
-        console::say(&answer.to_string())?;
-    } else {
-        console::say(&Feeds::deserialize(&answer).map_err(unexpected)?.text(args.lang))?;
-    }
-    Ok(Exit::Done)
+    let answer = client.json(Method::GET, "/admin/v1/feeds", None).await;
+    tell(answer, args.lang, args.json, Feeds::text)
 }
 
 impl Feeds {
