@@ -17,6 +17,8 @@ use crate::pesel::Ordinal;
 const TURN: Duration = Duration::from_millis(4);
 /// The pause between two turns.
 const PAUSE: Duration = Duration::from_millis(16);
+/// The pause after a turn that failed.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(10);
 /// Numbers read before the time is looked at again.
 const AT_ONCE: usize = 32;
 
@@ -83,9 +85,10 @@ impl Prepared {
         }
     }
 
-    /// Nothing is ready any more.
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
+    /// Nothing is ready any more, and for a while nothing is read: a store that
+    /// cannot be read is not asked fifty times a second.
+    pub(super) fn give_up(&mut self) {
+        *self = Self { turn_at: Some(Instant::now() + PAUSE_AFTER_FAILURE), ..Self::default() };
     }
 }
 
@@ -193,6 +196,10 @@ mod tests {
             assert_eq!(ready.event.at, due.at);
         }
         assert!(prepared.get(&due(1, END)).is_none(), "only in its own second");
+        // A store that failed is left alone for a while.
+        prepared.give_up();
+        prepared.turn(&schedule, &store.handle(), Stamp::from_seconds(END)).expect("not read");
+        assert_eq!(prepared.ready.len(), 0);
     }
 
     #[test]

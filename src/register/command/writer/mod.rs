@@ -302,7 +302,7 @@ impl Writer {
         if let Err(error) = guarded(|| self.prepared.turn(&self.schedule, &store, now)) {
             // What cannot be read now is read again in its second.
             tracing::warn!(%error, "re-reservations cannot be made ready");
-            self.prepared.clear();
+            self.prepared.give_up();
         }
     }
 
