@@ -8,6 +8,7 @@ use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use criterion::{BatchSize, Criterion, Throughput};
@@ -125,49 +126,103 @@ fn look_ups(criterion: &mut Criterion, reader: &Reader, all: &[Ordinal], asked: 
     group.finish();
 }
 
+/// Keys with ten networks each, and what their holders send.
+struct Holders {
+    gate: Gate,
+    authorizations: Vec<Vec<u8>>,
+    _thread: access::AccessThread,
+}
+
+impl Holders {
+    fn new(runtime: &LocalRuntime, path: &Path, keys: usize) -> Self {
+        let limits = KeyLimits::new(1_000_000_000, 1_000_000_000, 1_000_000_000_000).expect("limits");
+        let (directory, writer, thread) =
+            access::open(path, Environment::Test, Clock::system(), limits).expect("opened");
+        let name = |text| Name::parse(text).expect("a name");
+        let networks = (0..9).map(|n| format!("172.{}.0.0/24", 16 + n)).chain(["127.0.0.0/8".to_owned()]);
+        let new = NewKey {
+            institution: Institution { name: name("Bank"), regon: None, krs: None },
+            system: name("Kredyty"),
+            addresses: AllowList::parse(networks, Environment::Test).expect("a list"),
+            limits: None,
+        };
+        let authorizations = runtime.block_on(async {
+            let mut plain = Vec::with_capacity(keys);
+            for part in vec![(); keys].chunks(512) {
+                let issued = part.iter().map(|()| {
+                    let (writer, new) = (writer.clone(), new.clone());
+                    tokio::task::spawn_local(async move { writer.issue_key(new, None).await })
+                });
+                for issued in issued.collect::<Vec<_>>() {
+                    plain.push(issued.await.expect("no panic").expect("issued").plain.expect("shown once"));
+                }
+            }
+            plain.iter().map(|key| format!("Bearer {}", key.reveal()).into_bytes()).collect()
+        });
+        Self { gate: Gate::new(directory, FailureLimits::default()), authorizations, _thread: thread }
+    }
+}
+
+/// One decision, of one key and of a hundred thousand. Before the clock runs, what
+/// a request brings along is brought into the processor's cache, as a socket read
+/// just has; what lies in the directory and in the set is as cold as it is.
 fn decision(criterion: &mut Criterion, dir: &Path, reader: &Reader, asked: &[Ordinal]) {
+    const AT_ONCE: usize = 64;
     let runtime = runtime();
-    let limits = KeyLimits::new(1_000_000_000, 1_000_000_000, 1_000_000_000_000).expect("limits");
-    let (directory, writer, _thread) =
-        access::open(&dir.join("access.redb"), Environment::Test, Clock::system(), limits).expect("opened");
-    let name = |text| Name::parse(text).expect("a name");
-    let key = NewKey {
-        institution: Institution { name: name("Bank"), regon: None, krs: None },
-        system: name("Kredyty"),
-        addresses: AllowList::parse(["127.0.0.0/8"], Environment::Test).expect("a list"),
-        limits: None,
-    };
-    let issued = runtime.block_on(writer.issue_key(key, None)).expect("issued");
-    let authorization = format!("Bearer {}", issued.plain.expect("shown once").reveal());
-    let gate = Gate::new(directory, FailureLimits::default());
     let peer = Peer::from_socket("127.0.0.1:1".parse().expect("an address"));
     let receipt = receipt(&runtime, &dir.join("receipt"));
-    let bodies: Vec<String> =
-        asked.iter().map(|ordinal| format!("{{\"pesel\":\"{}\"}}", ordinal.pesel().digits())).collect();
+    let clock = Clock::system();
     let mut group = criterion.benchmark_group("decision");
     group.throughput(Throughput::Elements(1));
-    for (name, kept) in [("on a kept connection", true), ("on a new connection", false)] {
-        group.bench_function(name, |bench| {
-            let mut identities = IdentityCache::default();
+    for keys in [1, 100_000] {
+        let holders = Holders::new(&runtime, &dir.join(format!("access-{keys}.redb")), keys);
+        let mut connections: Vec<IdentityCache> =
+            (0..keys.max(AT_ONCE)).map(|_| IdentityCache::default()).collect();
+        for (words, kept) in [("on a kept connection", true), ("on a new connection", false)] {
             let mut out = BytesMut::with_capacity(1 << 16);
-            let clock = Clock::system();
             let mut turn = 0;
-            bench.iter(|| {
-                turn = (turn + 1) % bodies.len();
-                if !kept {
-                    identities = IdentityCache::default();
-                }
-                out.clear();
-                decide(
-                    (&gate, &peer, &mut identities),
-                    &reader.snapshot(),
-                    (clock.now(), &receipt),
-                    (authorization.as_bytes(), bodies[turn].as_bytes()),
-                    &mut out,
-                )
-                .expect("answered")
+            group.bench_function(format!("{words}, keys: {keys}"), |bench| {
+                bench.iter_custom(|decisions| {
+                    let mut took = Duration::ZERO;
+                    for _ in 0..decisions.div_ceil(AT_ONCE as u64) {
+                        let mut arrived: Vec<_> = (0..AT_ONCE)
+                            .map(|_| {
+                                // A prime stride: callers come in no order of memory.
+                                turn += 7_919;
+                                let place = turn % connections.len();
+                                let body =
+                                    format!("{{\"pesel\":\"{}\"}}", asked[turn % ASKED].pesel().digits());
+                                let cache = if kept {
+                                    std::mem::take(&mut connections[place])
+                                } else {
+                                    IdentityCache::default()
+                                };
+                                (place, holders.authorizations[place % keys].clone(), body, cache)
+                            })
+                            .collect();
+                        let began = Instant::now();
+                        for (_, authorization, body, cache) in &mut arrived {
+                            out.clear();
+                            let decided = decide(
+                                (&holders.gate, &peer, cache),
+                                &reader.snapshot(),
+                                (clock.now(), &receipt),
+                                (authorization, body.as_bytes()),
+                                &mut out,
+                            );
+                            black_box(decided.expect("answered"));
+                        }
+                        took += began.elapsed();
+                        for (place, _, _, cache) in arrived.into_iter().filter(|_| kept) {
+                            connections[place] = cache;
+                        }
+                    }
+                    took.mul_f64(
+                        decisions as f64 / (decisions.div_ceil(AT_ONCE as u64) * AT_ONCE as u64) as f64,
+                    )
+                });
             });
-        });
+        }
     }
     group.finish();
 }

@@ -4,14 +4,14 @@
 # median of ROUNDS alternated rounds, with minimum and maximum.
 #
 #   benches/peers.sh            a table on standard output
-#   ROUNDS=5 SECONDS_EACH=5 RESERVED=7500000 benches/peers.sh
+#   ROUNDS=9 SECONDS_EACH=5 RESERVED=7500000 benches/peers.sh
 #
 # Needs two cores and Debian's wrk; redis-server and redis-tools, nginx-light and
 # python3 for their rows. What is missing is installed as root with apt-get, else
-# its rows say so. Takes about five minutes after the build.
+# its rows say so. Takes about eight minutes after the build.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-ROUNDS=${ROUNDS:-3}
+ROUNDS=${ROUNDS:-5}
 EACH=${SECONDS_EACH:-4}
 RESERVED=${RESERVED:-7500000}
 # Answers wait for the disk: on a small machine the core that takes the disk's

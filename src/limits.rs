@@ -113,9 +113,9 @@ pub const KEY_PER_SECOND_MAX: u32 = 1_000_000_000;
 /// The largest daily budget of one key, in numbers.
 pub const KEY_PER_DAY_MAX: u64 = 1_000_000_000_000;
 
-/// Buckets for failed authentication; addresses share them by a keyed hash, so
-/// that no flood of addresses grows memory.
-pub const AUTH_FAILURE_BUCKETS: u16 = 32_768;
+/// Buckets for failures of one kind; addresses share them by a keyed hash, so that
+/// no flood of addresses grows memory.
+pub const FAILURE_BUCKETS: u16 = 32_768;
 
 /// Bytes that a backup reads, frames and sends at once.
 pub const BACKUP_PIECE_BYTES: usize = 256 * 1024;

@@ -99,6 +99,10 @@ fn describe() {
         "peselgate_connections_refused_total",
         "Connections closed at once, or cut for a flood of frames, by reason."
     );
+    describe_counter!(
+        "peselgate_connections_delayed_total",
+        "Connections that waited for their turn, of addresses that broke HTTP/2 again and again."
+    );
     describe_counter!("peselgate_accept_errors_total", "Failed accepts, e.g. out of file descriptors.");
     describe_counter!(
         "peselgate_limiter_refusals_total",

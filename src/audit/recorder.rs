@@ -145,6 +145,15 @@ impl LocalRecorder {
         self.record(Shape::StreamChunk { first_line }, verification, items)
     }
 
+    /// Whether as much waits for the trail as may: a record would be refused.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let local = &*self.0;
+        local.waiting.borrow().len() >= TRAIL_PENDING_RECORDS_MAX
+            || local.staged.borrow().bytes.len() + local.shared.inbox.pending_bytes()
+                >= local.shared.pending_bytes_max
+    }
+
     /// Stages a record: no lock, no system call, and no allocation once the
     /// buffers have grown.
     fn record<'i>(
@@ -157,13 +166,11 @@ impl LocalRecorder {
         if let Some(since) = local.shared.unavailable_since() {
             return Err(RecordRefused::Unavailable { since });
         }
-        let tail = self.tail();
-        let mut staged = local.staged.borrow_mut();
-        if staged.bytes.len() + local.shared.inbox.pending_bytes() >= local.shared.pending_bytes_max
-            || local.waiting.borrow().len() >= TRAIL_PENDING_RECORDS_MAX
-        {
+        if self.is_full() {
             return Err(RecordRefused::Overloaded);
         }
+        let tail = self.tail();
+        let mut staged = local.staged.borrow_mut();
         let start = staged.bytes.len();
         staged.bytes.extend_from_slice(&[0; RECORD_HEADER_BYTES]);
         let encoded = encode_verification(&mut staged.bytes, &tail, shape, verification, items);

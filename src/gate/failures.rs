@@ -1,4 +1,5 @@
-//! Failed authentications, counted by address in a bounded number of buckets.
+//! Failures counted by address in a bounded number of buckets: of authentication,
+//! and of keeping to the protocol.
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;
@@ -7,9 +8,9 @@ use std::time::Duration;
 
 use super::peer::Peer;
 use crate::access::backlog::{Backlog, charge_backlog};
-use crate::limits::AUTH_FAILURE_BUCKETS;
+use crate::limits::FAILURE_BUCKETS;
 
-/// How many failed authentications an address may have.
+/// How many failures of one kind an address may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FailureLimits {
     /// Failures at once.
@@ -31,7 +32,7 @@ impl Default for FailureLimits {
 /// The buckets: a fixed array of atomics, so that no flood of addresses grows
 /// memory and no lock is taken. An address finds its bucket by a hash under a
 /// random key: nobody can aim at a neighbour's.
-pub(super) struct FailureBuckets {
+pub(crate) struct FailureBuckets {
     arrivals: Box<[AtomicU64]>,
     hasher: RandomState,
     /// Both may be exchanged while requests are judged: a request that sees the
@@ -41,9 +42,9 @@ pub(super) struct FailureBuckets {
 }
 
 impl FailureBuckets {
-    pub(super) fn new(limits: FailureLimits) -> Self {
+    pub(crate) fn new(limits: FailureLimits) -> Self {
         Self {
-            arrivals: (0..AUTH_FAILURE_BUCKETS).map(|_| AtomicU64::new(0)).collect(),
+            arrivals: (0..FAILURE_BUCKETS).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::new(),
             interval_ns: AtomicU64::new(interval_ns(limits)),
             burst: AtomicU32::new(limits.burst.get()),
@@ -66,7 +67,7 @@ impl FailureBuckets {
 
     /// How long until a failure from this peer would be forgiven; `None` when
     /// there is room for one now. Charges nothing.
-    pub(super) fn exhausted_for(&self, peer: &Peer, now: u64) -> Option<Duration> {
+    pub(crate) fn exhausted_for(&self, peer: &Peer, now: u64) -> Option<Duration> {
         let backlog = self.bucket(peer).load(Ordering::Acquire).saturating_sub(now);
         // Room for one more: GCRA's tolerance is the burst less one.
         let tolerated = self.interval().as_nanos() as u64 * u64::from(self.burst().get() - 1);
@@ -75,15 +76,28 @@ impl FailureBuckets {
     }
 
     /// Counts a failure.
-    pub(super) fn charge(&self, peer: &Peer, now: u64) {
+    pub(crate) fn charge(&self, peer: &Peer, now: u64) {
         let backlog = Backlog { arrival: self.bucket(peer), now };
         // A failure beyond the last of the bucket leaves it as full as it is.
         charge_backlog(backlog, self.interval(), self.burst(), NonZeroU32::MIN).ok();
     }
 
+    /// Gives the peer's address the next turn in its queue, which moves by the rate:
+    /// how long until it comes, `wait_max` at the most.
+    pub(crate) fn queue(&self, peer: &Peer, now: u64, wait_max: Duration) -> Duration {
+        let interval = self.interval().as_nanos() as u64;
+        let latest = now.saturating_add(wait_max.as_nanos() as u64);
+        let mut due = now;
+        self.bucket(peer).update(Ordering::AcqRel, Ordering::Acquire, |next| {
+            due = next.clamp(now, latest);
+            due + interval
+        });
+        Duration::from_nanos(due - now)
+    }
+
     fn bucket(&self, peer: &Peer) -> &AtomicU64 {
         let hash = self.hasher.hash_one(peer.crowd());
-        &self.arrivals[(hash % u64::from(AUTH_FAILURE_BUCKETS)) as usize]
+        &self.arrivals[(hash % u64::from(FAILURE_BUCKETS)) as usize]
     }
 }
 
@@ -119,6 +133,18 @@ mod tests {
             forgiven += 1;
         }
         assert_eq!(forgiven, 20);
+    }
+
+    #[test]
+    fn a_queue_moves_by_its_rate_and_nobody_waits_longer_than_the_longest_wait() {
+        let (twenty, longest) = (NonZeroU32::new(20).expect("not zero"), Duration::from_millis(120));
+        let buckets = FailureBuckets::new(FailureLimits { burst: NonZeroU32::MIN, per_second: twenty });
+        let (one, other, start) = (peer("192.0.2.1:1"), peer("192.0.2.2:1"), 7_000_000_000u64);
+        let wait = |peer: &Peer, now| buckets.queue(peer, now, longest).as_millis();
+        assert_eq!([0; 5].map(|_| wait(&one, start)), [0, 50, 100, 120, 120]);
+        assert_eq!(wait(&other, start), 0);
+        assert_eq!(wait(&one, start + 100_000_000), 70);
+        assert_eq!(wait(&one, start + 60_000_000_000), 0);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub use permit::{Identity, Pace, Permit, Visit};
 use crate::access::{DirectoryReader, KeyRecord, KeySlot};
 use crate::secret::{KeyId, Plane};
 use credential::OnRecord;
-use failures::FailureBuckets;
+pub(crate) use failures::FailureBuckets;
 
 /// The gate of the verification plane, shared by all its workers.
 pub struct Gate {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
 
 use crate::clock::Moment;
@@ -247,20 +248,7 @@ impl Problem {
     /// The document's bytes.
     #[must_use]
     pub fn document(&self, request_id: &str) -> Vec<u8> {
-        let mut document = Map::new();
-        document.insert("type".into(), format!("urn:peselgate:problem:{}", self.code.name()).into());
-        document.insert("title".into(), self.code.title().into());
-        document.insert("status".into(), self.code.status().into());
-        document.insert("code".into(), self.code.name().into());
-        document.insert("detail".into(), self.detail.as_ref().into());
-        document.insert("request_id".into(), request_id.into());
-        if let Some(wait) = self.retry_after {
-            document.insert("retry_after".into(), whole_seconds(wait).into());
-        }
-        for (name, value) in &self.fields {
-            document.insert(name.clone(), value.clone());
-        }
-        serde_json::to_vec(&document).unwrap_or_default()
+        serde_json::to_vec(&Document { problem: self, request_id }).unwrap_or_default()
     }
 
     /// The response; the common headers are added where every response leaves.
@@ -282,6 +270,32 @@ impl Problem {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"peselgate\""));
         }
         response
+    }
+}
+
+/// The document, written field by field: a flood of refusals builds no tree each.
+struct Document<'a> {
+    problem: &'a Problem,
+    request_id: &'a str,
+}
+
+impl Serialize for Document<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Problem { code, detail, retry_after, fields, .. } = self.problem;
+        let mut document = serializer.serialize_map(None)?;
+        document.serialize_entry("type", &format_args!("urn:peselgate:problem:{}", code.name()))?;
+        document.serialize_entry("title", code.title())?;
+        document.serialize_entry("status", &code.status())?;
+        document.serialize_entry("code", code.name())?;
+        document.serialize_entry("detail", detail)?;
+        document.serialize_entry("request_id", self.request_id)?;
+        if let Some(wait) = retry_after {
+            document.serialize_entry("retry_after", &whole_seconds(*wait))?;
+        }
+        for (name, value) in fields {
+            document.serialize_entry(name, value)?;
+        }
+        document.end()
     }
 }
 

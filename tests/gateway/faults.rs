@@ -4,11 +4,14 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
+use http::Method;
 use serde_json::{Value, json};
 
 use crate::client::Caller;
 use crate::harness::{Demo, Instance, binary, clean, dump, fictional, issue, program, skipped, wait_for};
+use crate::http2::{Http2, block_on};
 use crate::load::{Told, assert_on_record};
 use crate::serve::{init, write_config};
 
@@ -20,6 +23,59 @@ fn can_trace() -> bool {
         .stderr(Stdio::null())
         .status();
     tried.is_ok_and(|status| status.success())
+}
+
+/// From the 20th sync on the disk takes seconds: as much waits as may, and whatever
+/// comes then is refused before anybody asks whose it is (1 024 on each of two workers).
+/// Nothing that waits is lost.
+#[test]
+fn when_as_much_waits_as_may_the_rest_is_refused_unread() {
+    if !can_trace() {
+        return skipped("no strace that may trace here");
+    }
+    let home = Demo::new(1_000).stop();
+    let mut command = Command::new("strace");
+    command.args(["-D", "-f", "-o", "/dev/null", "-e", "trace=fdatasync"]);
+    command.args(["-e", "inject=fdatasync:delay_enter=4000000:when=20+"]).arg(binary());
+    home.arguments(&mut command, &[]);
+    let demo = home.start_command(clean(command));
+    let pesel = demo.numbers("reserved.csv").remove(0);
+    let mut caller = demo.caller();
+    let is_slow = (0..1_000).any(|_| {
+        let asked = Instant::now();
+        caller.verify(&pesel).good();
+        asked.elapsed() > Duration::from_secs(2)
+    });
+    assert!(is_slow, "no sync was delayed");
+    let (bearer, body) = (format!("Bearer {}", demo.key()), json!({ "pesel": pesel }).to_string());
+    block_on(async {
+        let mut asking = tokio::task::JoinSet::new();
+        for _ in 0..24 {
+            let http2 = Http2::open(demo.instance.verification).await;
+            for _ in 0..100 {
+                let (mut http2, bearer, body) = (http2.clone(), bearer.clone(), body.clone());
+                asking.spawn(async move {
+                    let good = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+                    http2.ask(Method::POST, "/v1/verify", &good, &body).await.expect("an answer")
+                });
+            }
+        }
+        let first = asking.join_next().await.expect("asked").expect("no panic");
+        assert_eq!(first.problem(), (503, "overloaded".to_owned()));
+        assert_eq!(first.header("retry-after"), Some("1"));
+        let mut stranger = Http2::open(demo.instance.verification).await;
+        let told = stranger.ask(Method::POST, "/v1/verify", &[], &body).await.expect("an answer");
+        assert_eq!(told.problem(), (503, "overloaded".to_owned()));
+        let mut answered = 0;
+        while let Some(reply) = asking.join_next().await {
+            let reply = reply.expect("no panic");
+            match reply.status {
+                200 => answered += 1,
+                _ => assert_eq!(reply.problem(), (503, "overloaded".to_owned())),
+            }
+        }
+        assert!((2_048..2_400).contains(&answered), "{answered}");
+    });
 }
 
 /// From the 20th sync on the disk fails: then there is no 200 any more, the

@@ -1,6 +1,7 @@
 //! The contract over HTTP/2 with prior knowledge.
 
 use std::future::Future;
+use std::io::Write as _;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::client::Reply;
-use crate::harness::{Demo, fictional};
+use crate::harness::{Demo, fictional, wait_for};
 use crate::serve::Served;
 
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -20,7 +21,8 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     runtime.block_on(future)
 }
 
-/// A connection over HTTP/2.
+/// A connection over HTTP/2; clones share it.
+#[derive(Clone)]
 pub(crate) struct Http2(SendRequest<Full<Bytes>>);
 
 impl Http2 {
@@ -224,4 +226,48 @@ fn an_overlong_head_is_refused_and_the_connection_lives_on() {
         assert_eq!(reply.status(), 431);
         http2.ask(Method::GET, "/v1/status", &[], "").await.expect("an answer").good();
     });
+}
+
+/// A connection over HTTP/2 that begins with these bytes, and waits for its end.
+fn ended_after(demo: &Demo, bytes: &[u8]) {
+    let mut connection = std::net::TcpStream::connect(demo.instance.verification).expect("a connection");
+    connection.write_all(PREFACE).expect("written");
+    connection.write_all(bytes).expect("written");
+    if bytes != PING_ON_A_STREAM {
+        connection.shutdown(std::net::Shutdown::Write).expect("shut down");
+    }
+    // The last word may be lost to a reset.
+    drop(std::io::copy(&mut connection, &mut std::io::sink()));
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+/// RFC 9113, 6.7: a connection error.
+const PING_ON_A_STREAM: &[u8] = b"\0\0\x08\x06\0\0\0\0\x01........";
+
+/// Whoever breaks the protocol again and again has his connections served in turns;
+/// whoever merely goes away has not.
+#[test]
+fn offenders_are_served_in_turns() {
+    let demo = Demo::new(100);
+    let delayed = || {
+        let metrics = demo.instance.metrics();
+        let sample = "peselgate_connections_delayed_total ";
+        metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(sample))
+            .expect("counted from the start")
+            .parse::<u64>()
+            .expect("a count")
+    };
+    for cut in 0..150 {
+        ended_after(&demo, &PING_ON_A_STREAM[..cut % PING_ON_A_STREAM.len()]);
+    }
+    assert_eq!(delayed(), 0);
+    // A hundred have no consequence; some are forgiven meanwhile.
+    wait_for("an offender's connection that waits", || {
+        ended_after(&demo, PING_ON_A_STREAM);
+        (delayed() > 0).then_some(())
+    });
+    // An honest client at the same address is served all the same.
+    demo.caller().verify(&demo.numbers("reserved.csv")[0]).good();
 }

@@ -71,20 +71,25 @@ def run(row: Row, place: Place) -> tuple[str, bool]:
 
 def _measured(row: Row, gate: Gateway) -> tuple[str, bool]:
     # Where nothing is compared the load only warms the process up, for its memory.
-    warm = good.run(gate, YARDSTICK_SECONDS if row.load else 1)
-    without = warm if row.load else None
+    calm = [good.run(gate, YARDSTICK_SECONDS if row.load else 1)]
     before = gate.memory_kib()
     seen, during = _attacked(row, gate)
     rates = times = memory = ""
-    if during and without:
+    lives = gate.process.poll() is None
+    after = gate.memory_kib() if lives else 0
+    if during and lives:
+        # Before and after: what else goes on on the machine hurts the yardstick, too.
+        calm.append(good.run(gate, YARDSTICK_SECONDS))
+    if during:
+        without = good.mean(calm)
         rates = f"{during.goodput:.0f} / {without.goodput:.0f} ({during.goodput / without.goodput:.2f})"
         times = f"{during.p99_ms:.1f} / {without.p99_ms:.1f}"
         if row.unhurt:
             seen.expect(during.refused == 0, f"{during.refused} good requests refused")
             seen.expect(during.broken == 0, f"{during.broken} good connections broken")
     panics = str(gate.err.read_text(errors="replace").count("panicked"))
-    if gate.process.poll() is None:
-        after, rest = _memory_at_rest(gate, before)
+    if lives:
+        rest = _memory_at_rest(gate, before)
         memory = " / ".join(f"{kib / 1024:.0f}" for kib in (before, after, rest))
         seen.expect(rest <= before * 1.1 + row.kept_kib, f"memory {before} KiB, {rest} KiB after the rest")
         panics = str(gate.panics())
@@ -100,16 +105,15 @@ def _measured(row: Row, gate: Gateway) -> tuple[str, bool]:
     return f"| {row.title} | {defence} | {rates} | {times} | {memory} | {panics} | {verdict} |", not seen.failures
 
 
-def _memory_at_rest(gate: Gateway, before: int) -> tuple[int, int]:
+def _memory_at_rest(gate: Gateway, before: int) -> int:
     """What is left when only good clients are, for ten seconds at the most.
 
     They are needed: the allocator gives freed pages back while it is used.
     """
-    after = gate.memory_kib()
     began = time.monotonic()
     while (now := gate.memory_kib()) > before * 1.1 and time.monotonic() - began < REST_SECONDS:
         good.run(gate, 1)
-    return after, now
+    return now
 
 
 def _attacked(row: Row, gate: Gateway) -> tuple[Seen, good.Load | None]:

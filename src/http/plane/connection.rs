@@ -72,6 +72,10 @@ async fn establish(
     mut stream: TcpStream,
 ) -> io::Result<()> {
     let Some(peer) = peer_of(worker, source, slot, &mut stream).await else { return Ok(()) };
+    let wait = worker.offenders.wait(&peer, Instant::now());
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
     let connection = |over_tls, http2| {
         Rc::new(Connection {
             worker: Rc::clone(worker),
@@ -162,12 +166,17 @@ where
     let header_read_timeout = connection.worker.settings.header_read_timeout;
     if connection.http2 {
         let io = TokioIo::new(GuardedIo::new(Documented::http2(stream), Rc::clone(&control), ahead, true));
+        let (worker, peer) = (Rc::clone(&connection.worker), connection.peer);
         let service = service_fn(move |request: Request<Incoming>| {
             let connection = Rc::clone(&connection);
             async move { Ok::<_, Infallible>(verify::handle(connection, request).await) }
         });
         let serving = http2_builder().serve_connection(io, service);
-        Retiring { control, told: false, connection: serving }.await.map_err(io::Error::other)
+        let served = Retiring { control: Rc::clone(&control), told: false, connection: serving }.await;
+        if served.is_err() && !control.has_lost_its_socket() {
+            worker.offenders.offended(&peer, Instant::now());
+        }
+        served.map_err(io::Error::other)
     } else {
         let service = service_fn(move |request: Request<Incoming>| {
             let connection = Rc::clone(&connection);

@@ -10,6 +10,7 @@ mod control;
 mod frame_budget;
 mod guarded_io;
 mod head_timer;
+mod offenders;
 pub(crate) mod proxy;
 mod tally;
 pub mod tls;
@@ -21,7 +22,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -30,6 +31,8 @@ use crate::clock::Clock;
 use crate::gate::Gate;
 use crate::http::verify::status::StatusBoard;
 use crate::register::Reader;
+
+use offenders::Offenders;
 
 pub(crate) use connection::Connection;
 pub(crate) use control::Control;
@@ -115,6 +118,7 @@ impl RunningPlane {
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
         let settings = Arc::new(settings);
         let tls = tls.map(|source| tls::Handshakes::new(source, &settings));
+        let offenders = Arc::new(Offenders::new(Instant::now()));
         let mut inboxes = Vec::new();
         let mut threads = Vec::new();
         for number in 0..settings.threads.get() {
@@ -123,6 +127,7 @@ impl RunningPlane {
             let seed = worker::Seed {
                 settings: Arc::clone(&settings),
                 tls: tls.clone(),
+                offenders: Arc::clone(&offenders),
                 handles: handles.clone(),
                 recorder: handles.trail.recorder(),
                 messages,

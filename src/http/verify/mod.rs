@@ -165,6 +165,11 @@ async fn admitted(
     body_bytes_max: usize,
     arrived: Instant,
 ) -> Result<Admitted, Problem> {
+    if connection.worker.recorder.is_full() {
+        // Before anything is done for it: what is refused must cost little, or there
+        // is nothing left for what is not.
+        return Err(Problem::overloaded());
+    }
     let (head, body) = request.into_parts();
     let permit = admit(connection, &head.headers)?;
     if message::media_type(&head.headers)? != MediaType::Json {
