@@ -199,10 +199,15 @@ impl CredentialHash {
         &self.0
     }
 
-    /// Compares in constant time.
+    /// Compares in constant time, in four words.
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
+        let (own, others) = (self.0.as_chunks::<8>().0, other.0.as_chunks::<8>().0);
+        let differing = own
+            .iter()
+            .zip(others)
+            .fold(0, |bits, (a, b)| bits | (u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b)));
+        differing.ct_eq(&0).into()
     }
 }
 
@@ -290,6 +295,17 @@ mod tests {
 
     fn key() -> PlainCredential {
         PlainCredential::generate(Plane::Verification, Environment::Test).expect("randomness")
+    }
+
+    #[test]
+    fn a_hash_matches_itself_and_no_other() {
+        let hash = CredentialHash::from_bytes(std::array::from_fn(|place| place as u8 * 7));
+        assert!(hash.matches(&hash));
+        for bit in 0..256 {
+            let mut other = *hash.as_bytes();
+            other[bit / 8] ^= 1 << (bit % 8);
+            assert!(!hash.matches(&CredentialHash::from_bytes(other)), "bit {bit}");
+        }
     }
 
     #[test]

@@ -37,10 +37,12 @@ impl Text {
             return None;
         }
         let mut words = Zeroizing::new([0u64; WORDS]);
-        for (word, chunk) in words.iter_mut().zip(text.chunks(8)) {
-            let mut bytes = [0u8; 8];
-            bytes[..chunk.len()].copy_from_slice(chunk);
-            *word = u64::from_le_bytes(bytes);
+        let (whole, rest) = text.as_chunks::<8>();
+        for (word, chunk) in words.iter_mut().zip(whole) {
+            *word = u64::from_le_bytes(*chunk);
+        }
+        if let Some(last) = words.get_mut(whole.len()) {
+            *last = rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
         }
         Some(Self { words, bytes: text.len() })
     }
