@@ -19,6 +19,11 @@ pub type Reply = Response<ReplyBody>;
 #[derive(Debug)]
 pub struct ReplyBody(Content);
 
+/// Bytes of a whole body that are handed to the connection at once. It copies them
+/// into its own buffer and takes more only when that is nearly out: so much, and not
+/// a whole large answer, lies there for a client that does not read.
+const PIECE_BYTES: usize = 32 * 1024;
+
 #[derive(Debug)]
 enum Content {
     Full(Option<Bytes>),
@@ -49,6 +54,9 @@ impl Body for ReplyBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match &mut self.0 {
+            Content::Full(Some(rest)) if rest.len() > PIECE_BYTES => {
+                Poll::Ready(Some(Ok(Frame::data(rest.split_to(PIECE_BYTES)))))
+            }
             Content::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Content::Stream(receiver) => {
                 receiver.poll_recv(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
@@ -101,5 +109,30 @@ pub(crate) fn add_common_headers(headers: &mut HeaderMap, request_id: &RequestId
     );
     if over_tls {
         headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_body_comes_in_pieces_and_is_told_by_what_is_left() {
+        for bytes in [0, 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES] {
+            let whole: Bytes = (0..bytes).map(|at| (at / 1_000) as u8).collect();
+            let mut body = ReplyBody::full(whole.clone());
+            let mut context = Context::from_waker(std::task::Waker::noop());
+            let mut seen = Vec::new();
+            while !body.is_end_stream() {
+                assert_eq!(body.size_hint().exact(), Some((bytes - seen.len()) as u64));
+                let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut body).poll_frame(&mut context) else {
+                    panic!("a whole body is there");
+                };
+                let piece = frame.into_data().expect("data");
+                assert!(piece.len() <= PIECE_BYTES);
+                seen.extend_from_slice(&piece);
+            }
+            assert_eq!(seen, whole);
+        }
     }
 }
