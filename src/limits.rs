@@ -1,6 +1,8 @@
 //! A limit on everything, in one place; the relations between them are checked
 //! when the program is compiled.
 
+use std::num::NonZeroU32;
+
 /// Numbers in a JSON batch, at the most.
 pub const BATCH_NUMBERS_MAX: usize = 1_000;
 /// Bytes of the body of a single verification.
@@ -113,9 +115,14 @@ pub const KEY_PER_SECOND_MAX: u32 = 1_000_000_000;
 /// The largest daily budget of one key, in numbers.
 pub const KEY_PER_DAY_MAX: u64 = 1_000_000_000_000;
 
-/// Buckets for failures of one kind; addresses share them by a keyed hash, so that
-/// no flood of addresses grows memory.
-pub const FAILURE_BUCKETS: u16 = 32_768;
+/// HTTP/2 connections that an address may open at once before they wait for turns.
+pub const HTTP2_CONNECTIONS_AT_ONCE: NonZeroU32 = NonZeroU32::MIN.saturating_add(255);
+/// Turns a second.
+pub const HTTP2_CONNECTIONS_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(199);
+
+/// Buckets for one thing that is counted by address; addresses share them by a keyed
+/// hash, so that no flood of addresses grows memory.
+pub const ADDRESS_BUCKETS: u16 = 32_768;
 
 /// Bytes that a backup reads, frames and sends at once.
 pub const BACKUP_PIECE_BYTES: usize = 256 * 1024;

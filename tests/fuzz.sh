@@ -44,4 +44,9 @@ run() {
 export -f run
 export seconds corpus work
 
-{ [ $# = 0 ] && cargo fuzz list || printf '%s\n' "$@"; } | xargs -P "$(nproc)" -I NAME bash -c 'run NAME'
+if [ $# = 0 ]; then
+  names=$(cargo fuzz list)
+else
+  names=$(printf '%s\n' "$@")
+fi
+xargs -P "$(nproc)" -I NAME bash -c 'run NAME' <<<"$names"

@@ -103,6 +103,8 @@ fn document_and_code_have_the_same_limits() {
         ("key/per_day/default", defaults["per_day"]),
         ("address/burst/default", defaults["auth_failures_burst"]),
         ("address/per_second/default", defaults["auth_failures_per_second"]),
+        ("http2_connections/burst/max", u64::from(limits::HTTP2_CONNECTIONS_AT_ONCE.get())),
+        ("http2_connections/per_second/max", u64::from(limits::HTTP2_CONNECTIONS_PER_SECOND.get())),
         ("sizes/single_body_bytes/max", limits::SINGLE_BODY_BYTES_MAX as u64),
         ("sizes/batch_body_bytes/max", limits::BATCH_BODY_BYTES_MAX as u64),
         ("sizes/batch_numbers/max", limits::BATCH_NUMBERS_MAX as u64),

@@ -147,7 +147,11 @@ impl LocalRecorder {
 
     /// Whether as much waits for the trail as may: a record would be refused.
     #[must_use]
-    pub fn is_full(&self) -> bool {
+    pub fn is_overloaded(&self) -> bool {
+        self.0.shared.unavailable_since().is_none() && self.is_full()
+    }
+
+    fn is_full(&self) -> bool {
         let local = &*self.0;
         local.waiting.borrow().len() >= TRAIL_PENDING_RECORDS_MAX
             || local.staged.borrow().bytes.len() + local.shared.inbox.pending_bytes()

@@ -60,6 +60,12 @@ impl IdentityCache {
         proved.text.equals(&Text::of(text)?).then_some((proved.id, proved.hash))
     }
 
+    /// Whether any credential has proved itself on this connection.
+    #[must_use]
+    pub const fn has_proved(&self) -> bool {
+        self.proved.is_some()
+    }
+
     pub(super) fn remember(&mut self, text: &[u8], id: KeyId, hash: CredentialHash) {
         self.proved = Text::of(text).map(|text| Proved { text, id, hash });
     }

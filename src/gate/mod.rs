@@ -10,6 +10,7 @@
 //! [`crate::access`] and takes no lock; all it writes is the key's own budget and,
 //! for a failed authentication, one bucket.
 
+mod address_buckets;
 mod admin;
 mod cache;
 mod credential;
@@ -35,25 +36,25 @@ pub use permit::{Identity, Pace, Permit, Visit};
 
 use crate::access::{DirectoryReader, KeyRecord, KeySlot};
 use crate::secret::{KeyId, Plane};
+pub(crate) use address_buckets::AddressBuckets;
 use credential::OnRecord;
-pub(crate) use failures::FailureBuckets;
 
 /// The gate of the verification plane, shared by all its workers.
 pub struct Gate {
     reader: DirectoryReader,
-    failures: FailureBuckets,
+    failures: AddressBuckets,
 }
 
 impl Gate {
     /// A gate over this directory.
     #[must_use]
     pub fn new(reader: DirectoryReader, failures: FailureLimits) -> Self {
-        Self { reader, failures: FailureBuckets::new(failures) }
+        Self { reader, failures: AddressBuckets::new(failures.burst, failures.per_second) }
     }
 
     /// Exchanges the limits for failed authentication while the gate is at work.
     pub fn set_failure_limits(&self, limits: FailureLimits) {
-        self.failures.set(limits);
+        self.failures.set(limits.burst, limits.per_second);
     }
 
     /// Finds out who presents this value of `authorization`.

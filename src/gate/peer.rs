@@ -35,7 +35,7 @@ impl Peer {
         }
     }
 
-    /// What failed authentications are counted by: an IPv4 address, or the /64
+    /// What is counted by address is counted by: an IPv4 address, or the /64
     /// network of an IPv6 one, which one host may well own whole.
     pub(super) fn crowd(&self) -> u64 {
         match self.address {

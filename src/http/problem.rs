@@ -168,6 +168,13 @@ impl Problem {
         self.to_stranger
     }
 
+    /// Marks it as said to somebody who has shown no good key.
+    #[must_use]
+    pub const fn to_stranger(mut self) -> Self {
+        self.to_stranger = true;
+        self
+    }
+
     /// Adds a field that a program can act on.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {

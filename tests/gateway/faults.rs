@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::client::Caller;
+use crate::client::{Caller, Reply};
 use crate::harness::{Demo, Instance, binary, clean, dump, fictional, issue, program, skipped, wait_for};
 use crate::http2::{Http2, block_on};
 use crate::load::{Told, assert_on_record};
@@ -60,20 +60,26 @@ fn when_as_much_waits_as_may_the_rest_is_refused_unread() {
                 });
             }
         }
-        let first = asking.join_next().await.expect("asked").expect("no panic");
-        assert_eq!(first.problem(), (503, "overloaded".to_owned()));
-        assert_eq!(first.header("retry-after"), Some("1"));
-        let mut stranger = Http2::open(demo.instance.verification).await;
-        let told = stranger.ask(Method::POST, "/v1/verify", &[], &body).await.expect("an answer");
-        assert_eq!(told.problem(), (503, "overloaded".to_owned()));
-        let mut answered = 0;
-        while let Some(reply) = asking.join_next().await {
-            let reply = reply.expect("no panic");
-            match reply.status {
-                200 => answered += 1,
-                _ => assert_eq!(reply.problem(), (503, "overloaded".to_owned())),
+        let (mut answered, mut refused) = (0, 0);
+        let mut told = |reply: Reply| match reply.status {
+            200 => answered += 1,
+            _ => {
+                assert_eq!(reply.problem(), (503, "overloaded".to_owned()));
+                assert_eq!(reply.header("retry-after"), Some("1"));
+                refused += 1;
             }
+        };
+        // So many that both workers refuse: 1 200 have come to each.
+        for _ in 0..=1_200 - 1_024 {
+            told(asking.join_next().await.expect("asked").expect("no panic"));
         }
+        let mut stranger = Http2::open(demo.instance.verification).await;
+        let reply = stranger.ask(Method::POST, "/v1/verify", &[], &body).await.expect("an answer");
+        assert_eq!(reply.problem(), (503, "overloaded".to_owned()));
+        while let Some(reply) = asking.join_next().await {
+            told(reply.expect("no panic"));
+        }
+        assert!(refused > 0);
         assert!((2_048..2_400).contains(&answered), "{answered}");
     });
 }

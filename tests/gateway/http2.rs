@@ -1,19 +1,21 @@
 //! The contract over HTTP/2 with prior knowledge.
 
 use std::future::Future;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use peselgate::limits::{HTTP2_CONNECTIONS_AT_ONCE, HTTP2_CONNECTIONS_PER_SECOND};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::client::Reply;
-use crate::harness::{Demo, fictional, wait_for};
+use crate::harness::{Demo, fictional};
 use crate::serve::Served;
 
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -228,46 +230,32 @@ fn an_overlong_head_is_refused_and_the_connection_lives_on() {
     });
 }
 
-/// A connection over HTTP/2 that begins with these bytes, and waits for its end.
-fn ended_after(demo: &Demo, bytes: &[u8]) {
-    let mut connection = std::net::TcpStream::connect(demo.instance.verification).expect("a connection");
-    connection.write_all(PREFACE).expect("written");
-    connection.write_all(bytes).expect("written");
-    if bytes != PING_ON_A_STREAM {
-        connection.shutdown(std::net::Shutdown::Write).expect("shut down");
-    }
-    // The last word may be lost to a reset.
-    drop(std::io::copy(&mut connection, &mut std::io::sink()));
-}
+const PREFACE_AND_SETTINGS: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-/// RFC 9113, 6.7: a connection error.
-const PING_ON_A_STREAM: &[u8] = b"\0\0\x08\x06\0\0\0\0\x01........";
-
-/// Whoever breaks the protocol again and again has his connections served in turns;
-/// whoever merely goes away has not.
+/// An address may open many HTTP/2 connections at once; beyond that it is served in
+/// turns, and clients over HTTP/1.1 beside it at once.
 #[test]
-fn offenders_are_served_in_turns() {
+fn many_connections_of_one_address_are_served_in_turns() {
     let demo = Demo::new(100);
-    let delayed = || {
-        let metrics = demo.instance.metrics();
-        let sample = "peselgate_connections_delayed_total ";
-        metrics
-            .lines()
-            .find_map(|line| line.strip_prefix(sample))
-            .expect("counted from the start")
-            .parse::<u64>()
-            .expect("a count")
-    };
-    for cut in 0..150 {
-        ended_after(&demo, &PING_ON_A_STREAM[..cut % PING_ON_A_STREAM.len()]);
+    let (at_once, waiting) = (HTTP2_CONNECTIONS_AT_ONCE.get(), 60);
+    let open = || std::net::TcpStream::connect(demo.instance.verification).expect("a connection");
+    let mut all: Vec<_> = (0..at_once + waiting).map(|_| open()).collect();
+    let mut plain = demo.caller();
+    let began = Instant::now();
+    for connection in &mut all {
+        connection.write_all(PREFACE_AND_SETTINGS).expect("written");
     }
-    assert_eq!(delayed(), 0);
-    // A hundred have no consequence; some are forgiven meanwhile.
-    wait_for("an offender's connection that waits", || {
-        ended_after(&demo, PING_ON_A_STREAM);
-        (delayed() > 0).then_some(())
-    });
-    // An honest client at the same address is served all the same.
-    demo.caller().verify(&demo.numbers("reserved.csv")[0]).good();
+    plain.verify(&demo.numbers("reserved.csv")[0]).good();
+    for connection in &mut all {
+        // The server's own settings: it is served now.
+        let mut head = [0; 9];
+        connection.read_exact(&mut head).expect("a frame");
+        assert_eq!(head[3], 4, "{head:?}");
+    }
+    let turns = Duration::from_secs(1) * (waiting - 1) / HTTP2_CONNECTIONS_PER_SECOND.get();
+    assert!(began.elapsed() >= turns, "{:?}", began.elapsed());
+    let metrics = demo.instance.metrics();
+    let delayed = metrics.lines().find_map(|line| line.strip_prefix("peselgate_connections_delayed_total "));
+    let delayed: u32 = delayed.expect("counted from the start").parse().expect("a count");
+    assert!((1..=waiting).contains(&delayed), "{delayed}");
 }

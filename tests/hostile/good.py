@@ -37,16 +37,6 @@ def start(gate: Gateway, seconds: float, connections: int = CONNECTIONS, close: 
     )
 
 
-def mean(loads: list[Load]) -> Load:
-    count = len(loads)
-    return Load(
-        sum(load.goodput for load in loads) / count,
-        sum(load.p99_ms for load in loads) / count,
-        sum(load.refused for load in loads),
-        sum(load.broken for load in loads),
-    )
-
-
 def finish(load: subprocess.Popen) -> Load:
     told = load.communicate()[0]
     lines = [line for line in told.splitlines() if line.startswith("result ")]

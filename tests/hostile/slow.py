@@ -141,6 +141,7 @@ def slow_read(gate: Gateway, seconds: float) -> Seen:
             pass
         clients.append(client)
     seen = Seen()
+    until(lambda: count() >= 32, 5, every=0.05)
     most = count()
     # The good clients end meanwhile; then nobody may be left but the late.
     given_up = until(lambda: count() <= 0, WRITE_SECONDS * 2 + HEAD_SECONDS, every=0.25)

@@ -72,10 +72,6 @@ async fn establish(
     mut stream: TcpStream,
 ) -> io::Result<()> {
     let Some(peer) = peer_of(worker, source, slot, &mut stream).await else { return Ok(()) };
-    let wait = worker.offenders.wait(&peer, Instant::now());
-    if !wait.is_zero() {
-        tokio::time::sleep(wait).await;
-    }
     let connection = |over_tls, http2| {
         Rc::new(Connection {
             worker: Rc::clone(worker),
@@ -162,21 +158,22 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let control = Rc::clone(&connection.control);
-    control.begins_serving();
     let header_read_timeout = connection.worker.settings.header_read_timeout;
     if connection.http2 {
         let io = TokioIo::new(GuardedIo::new(Documented::http2(stream), Rc::clone(&control), ahead, true));
-        let (worker, peer) = (Rc::clone(&connection.worker), connection.peer);
+        // The connection may still be ended: it does not serve yet.
+        match connection.worker.turns.wait(&connection.peer, Instant::now()) {
+            Some(Duration::ZERO) => {}
+            Some(wait) => tokio::time::sleep(wait).await,
+            None => return Ok(()),
+        }
+        control.begins_serving();
         let service = service_fn(move |request: Request<Incoming>| {
             let connection = Rc::clone(&connection);
             async move { Ok::<_, Infallible>(verify::handle(connection, request).await) }
         });
         let serving = http2_builder().serve_connection(io, service);
-        let served = Retiring { control: Rc::clone(&control), told: false, connection: serving }.await;
-        if served.is_err() && !control.has_lost_its_socket() {
-            worker.offenders.offended(&peer, Instant::now());
-        }
-        served.map_err(io::Error::other)
+        Retiring { control, told: false, connection: serving }.await.map_err(io::Error::other)
     } else {
         let service = service_fn(move |request: Request<Incoming>| {
             let connection = Rc::clone(&connection);
@@ -184,6 +181,7 @@ where
         });
         let stream = Documented::http1(stream, Plane::Verification);
         let io = TokioIo::new(GuardedIo::new(stream, Rc::clone(&control), ahead, false));
+        control.begins_serving();
         let timer = HeadTimer::new(Arc::clone(control.head()), Instant::now());
         let serving = http1_builder(timer, header_read_timeout).serve_connection(io, service);
         let mut serving = Retiring { control: Rc::clone(&control), told: false, connection: serving };

@@ -57,8 +57,6 @@ pub(crate) struct Control {
     unread: Cell<bool>,
     /// Since when the socket takes no more, and how much it had taken by then.
     blocked_since: Cell<Option<(Instant, u64)>>,
-    /// The socket ended or broke: what follows is not the protocol's failure.
-    lost: Cell<bool>,
     written_bytes: Cell<u64>,
 }
 
@@ -75,7 +73,6 @@ impl Control {
             body_late: Cell::new(false),
             unread: Cell::new(false),
             blocked_since: Cell::new(None),
-            lost: Cell::new(false),
             written_bytes: Cell::new(0),
         })
     }
@@ -130,14 +127,6 @@ impl Control {
 
     pub(crate) fn is_body_late(&self) -> bool {
         self.body_late.get()
-    }
-
-    pub(super) fn socket_lost(&self) {
-        self.lost.set(true);
-    }
-
-    pub(super) fn has_lost_its_socket(&self) -> bool {
-        self.lost.get()
     }
 
     pub(super) fn wrote(&self, bytes: usize) {

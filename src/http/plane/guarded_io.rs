@@ -58,11 +58,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for GuardedIo<S> {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        let read = std::task::ready!(Pin::new(&mut this.inner).poll_read(cx, buf));
-        if read.is_err() || buf.filled().len() == before {
-            this.control.socket_lost();
-        }
-        read?;
+        std::task::ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
         if let Some(budget) = &mut this.budget {
             let written = this.control.written_bytes();
             let counted = budget.count(&buf.filled()[before..], written, Instant::now);
@@ -86,7 +82,7 @@ impl<S: AsyncWrite + Unpin> GuardedIo<S> {
                     self.control.write_flows();
                 }
             }
-            Poll::Ready(Err(_)) => self.control.socket_lost(),
+            Poll::Ready(Err(_)) => {}
         }
         result
     }

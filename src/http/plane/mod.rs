@@ -10,10 +10,10 @@ mod control;
 mod frame_budget;
 mod guarded_io;
 mod head_timer;
-mod offenders;
 pub(crate) mod proxy;
 mod tally;
 pub mod tls;
+mod turns;
 mod turnstile;
 mod worker;
 
@@ -32,7 +32,7 @@ use crate::gate::Gate;
 use crate::http::verify::status::StatusBoard;
 use crate::register::Reader;
 
-use offenders::Offenders;
+use turns::Turns;
 
 pub(crate) use connection::Connection;
 pub(crate) use control::Control;
@@ -118,7 +118,7 @@ impl RunningPlane {
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
         let settings = Arc::new(settings);
         let tls = tls.map(|source| tls::Handshakes::new(source, &settings));
-        let offenders = Arc::new(Offenders::new(Instant::now()));
+        let turns = Arc::new(Turns::new(Instant::now()));
         let mut inboxes = Vec::new();
         let mut threads = Vec::new();
         for number in 0..settings.threads.get() {
@@ -127,7 +127,7 @@ impl RunningPlane {
             let seed = worker::Seed {
                 settings: Arc::clone(&settings),
                 tls: tls.clone(),
-                offenders: Arc::clone(&offenders),
+                turns: Arc::clone(&turns),
                 handles: handles.clone(),
                 recorder: handles.trail.recorder(),
                 messages,

@@ -12,8 +12,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::acceptor::Accepted;
 use super::control::{LOOK_EVERY, Table, TimeOuts};
-use super::offenders::Offenders;
 use super::tls::Handshakes;
+use super::turns::Turns;
 use super::turnstile::Turnstile;
 use super::{Phase, PlaneHandles, PlaneSettings, Tally, connection};
 use crate::audit::{LocalRecorder, Recorder};
@@ -31,7 +31,7 @@ pub(super) enum Message {
 pub(super) struct Seed {
     pub(super) settings: Arc<PlaneSettings>,
     pub(super) tls: Option<Handshakes>,
-    pub(super) offenders: Arc<Offenders>,
+    pub(super) turns: Arc<Turns>,
     pub(super) handles: PlaneHandles,
     pub(super) recorder: Recorder,
     pub(super) messages: mpsc::UnboundedReceiver<Message>,
@@ -45,7 +45,7 @@ pub(crate) struct Worker {
     pub(crate) recorder: LocalRecorder,
     pub(crate) tally: Tally,
     pub(super) tls: Option<Handshakes>,
-    pub(super) offenders: Arc<Offenders>,
+    pub(super) turns: Arc<Turns>,
     pub(super) table: Rc<Table>,
     /// Answers are written into this and split off: one allocation for hundreds.
     scratch: RefCell<BytesMut>,
@@ -121,7 +121,7 @@ pub(super) fn run(seed: Seed) {
 }
 
 async fn work(seed: Seed) {
-    let Seed { settings, tls, offenders, handles, recorder, mut messages, phase } = seed;
+    let Seed { settings, tls, turns, handles, recorder, mut messages, phase } = seed;
     let recorder = match LocalRecorder::new(recorder) {
         Ok(recorder) => recorder,
         Err(error) => {
@@ -135,7 +135,7 @@ async fn work(seed: Seed) {
         recorder,
         tally: Tally::new(),
         tls,
-        offenders,
+        turns,
         table: Rc::default(),
         scratch: RefCell::new(BytesMut::with_capacity(SCRATCH_BYTES)),
         random: RefCell::new(SmallRng::from_rng(&mut rand::rng())),

@@ -165,12 +165,17 @@ async fn admitted(
     body_bytes_max: usize,
     arrived: Instant,
 ) -> Result<Admitted, Problem> {
-    if connection.worker.recorder.is_full() {
+    let (head, body) = request.into_parts();
+    if connection.worker.recorder.is_overloaded() {
         // Before anything is done for it: what is refused must cost little, or there
         // is nothing left for what is not.
+        if !connection.identities.borrow().has_proved() {
+            return Err(Problem::overloaded().to_stranger());
+        }
+        // Its body is taken all the same, or the connection would have to end.
+        message::read_whole(connection, head.version, &head.headers, body, body_bytes_max, arrived).await?;
         return Err(Problem::overloaded());
     }
-    let (head, body) = request.into_parts();
     let permit = admit(connection, &head.headers)?;
     if message::media_type(&head.headers)? != MediaType::Json {
         return Err(Problem::new(Code::UnsupportedMediaType, "send content-type: application/json"));
