@@ -64,19 +64,14 @@ impl AddressBuckets {
         charge_backlog(backlog, self.interval(), self.burst(), NonZeroU32::MIN).ok();
     }
 
-    /// Gives the peer's address its next turn: how long until it comes, or `None`
-    /// when that is longer than `wait_max`, which takes no turn.
-    pub(crate) fn turn(&self, peer: &Peer, now: u64, wait_max: Duration) -> Option<Duration> {
+    /// Gives the peer's address its next turn, as many at once as a bucket holds:
+    /// how long until it comes.
+    pub(crate) fn turn(&self, peer: &Peer, now: u64) -> Duration {
         let interval = self.interval().as_nanos() as u64;
         let at_once = interval * u64::from(self.burst().get() - 1);
-        let wait = |arrival: u64| arrival.max(now).saturating_sub(now + at_once);
-        let longest = wait_max.as_nanos() as u64;
-        self.bucket(peer)
-            .try_update(Ordering::AcqRel, Ordering::Acquire, |arrival| {
-                (wait(arrival) <= longest).then(|| arrival.max(now) + interval)
-            })
-            .map(|arrival| Duration::from_nanos(wait(arrival)))
-            .ok()
+        let next = |arrival: u64| arrival.max(now).saturating_add(interval);
+        let arrival = self.bucket(peer).update(Ordering::AcqRel, Ordering::Acquire, next);
+        Duration::from_nanos(arrival.saturating_sub(now.saturating_add(at_once)))
     }
 
     fn bucket(&self, peer: &Peer) -> &AtomicU64 {
@@ -123,18 +118,14 @@ mod tests {
     }
 
     #[test]
-    fn turns_come_by_the_rate_and_nobody_waits_longer_than_the_longest_wait() {
+    fn turns_come_by_the_rate() {
         let buckets = AddressBuckets::new(some(2), some(20));
         let (one, other, start) = (peer("192.0.2.1:1"), peer("192.0.2.2:1"), 7_000_000_000u64);
-        let turn = |peer: &Peer, now| {
-            buckets.turn(peer, now, Duration::from_millis(120)).map(|wait| wait.as_millis())
-        };
-        assert_eq!([0; 4].map(|_| turn(&one, start)), [Some(0), Some(0), Some(50), Some(100)]);
-        assert_eq!(turn(&one, start), None);
-        assert_eq!(turn(&other, start), Some(0));
-        // A turn that was not given is not taken.
-        assert_eq!(turn(&one, start + 100_000_000), Some(50));
-        assert_eq!([0; 3].map(|_| turn(&one, start + 60_000_000_000)), [Some(0), Some(0), Some(50)]);
+        let turn = |peer: &Peer, now| buckets.turn(peer, now).as_millis();
+        assert_eq!([0; 4].map(|_| turn(&one, start)), [0, 0, 50, 100]);
+        assert_eq!(turn(&other, start), 0);
+        assert_eq!(turn(&one, start + 100_000_000), 50);
+        assert_eq!([0; 3].map(|_| turn(&one, start + 60_000_000_000)), [0, 0, 50]);
     }
 
     #[test]

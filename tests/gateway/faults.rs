@@ -26,10 +26,10 @@ fn can_trace() -> bool {
 }
 
 /// From the 20th sync on the disk takes seconds: as much waits as may, and whatever
-/// comes then is refused before anybody asks whose it is (1 024 on each of two workers).
-/// Nothing that waits is lost.
+/// comes then is refused (1 024 wait on each of two workers), a stranger before anybody
+/// asks who it is. Nothing that waits is lost.
 #[test]
-fn when_as_much_waits_as_may_the_rest_is_refused_unread() {
+fn when_as_much_waits_as_may_the_rest_is_refused() {
     if !can_trace() {
         return skipped("no strace that may trace here");
     }

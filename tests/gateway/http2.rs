@@ -233,19 +233,21 @@ fn an_overlong_head_is_refused_and_the_connection_lives_on() {
 const PREFACE_AND_SETTINGS: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// An address may open many HTTP/2 connections at once; beyond that it is served in
-/// turns, and clients over HTTP/1.1 beside it at once.
+/// turns.
 #[test]
 fn many_connections_of_one_address_are_served_in_turns() {
     let demo = Demo::new(100);
-    let (at_once, waiting) = (HTTP2_CONNECTIONS_AT_ONCE.get(), 60);
-    let open = || std::net::TcpStream::connect(demo.instance.verification).expect("a connection");
+    let (at_once, waiting) = (HTTP2_CONNECTIONS_AT_ONCE.get(), 200);
+    let open = || {
+        let connection = std::net::TcpStream::connect(demo.instance.verification).expect("a connection");
+        connection.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
+        connection
+    };
     let mut all: Vec<_> = (0..at_once + waiting).map(|_| open()).collect();
-    let mut plain = demo.caller();
     let began = Instant::now();
     for connection in &mut all {
         connection.write_all(PREFACE_AND_SETTINGS).expect("written");
     }
-    plain.verify(&demo.numbers("reserved.csv")[0]).good();
     for connection in &mut all {
         // The server's own settings: it is served now.
         let mut head = [0; 9];

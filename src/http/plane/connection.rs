@@ -162,10 +162,9 @@ where
     if connection.http2 {
         let io = TokioIo::new(GuardedIo::new(Documented::http2(stream), Rc::clone(&control), ahead, true));
         // The connection may still be ended: it does not serve yet.
-        match connection.worker.turns.wait(&connection.peer, Instant::now()) {
-            Some(Duration::ZERO) => {}
-            Some(wait) => tokio::time::sleep(wait).await,
-            None => return Ok(()),
+        let wait = connection.worker.turns.wait(&connection.peer, Instant::now());
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
         }
         control.begins_serving();
         let service = service_fn(move |request: Request<Incoming>| {

@@ -165,23 +165,23 @@ async fn admitted(
     body_bytes_max: usize,
     arrived: Instant,
 ) -> Result<Admitted, Problem> {
-    let (head, body) = request.into_parts();
-    if connection.worker.recorder.is_overloaded() {
-        // Before anything is done for it: what is refused must cost little, or there
-        // is nothing left for what is not.
-        if !connection.identities.borrow().has_proved() {
-            return Err(Problem::overloaded().to_stranger());
-        }
-        // Its body is taken all the same, or the connection would have to end.
-        message::read_whole(connection, head.version, &head.headers, body, body_bytes_max, arrived).await?;
-        return Err(Problem::overloaded());
+    // What is refused must cost little, or there is nothing left for what is not: a
+    // stranger's credential is not even hashed. The body of those who may ask is read
+    // first, since their connection goes on behind it.
+    let recorder = &connection.worker.recorder;
+    if recorder.is_overloaded() && !connection.identities.borrow().has_proved() {
+        return Err(Problem::overloaded().to_stranger());
     }
+    let (head, body) = request.into_parts();
     let permit = admit(connection, &head.headers)?;
     if message::media_type(&head.headers)? != MediaType::Json {
         return Err(Problem::new(Code::UnsupportedMediaType, "send content-type: application/json"));
     }
     let (version, fields) = (head.version, head.headers);
     let body = message::read_whole(connection, version, &fields, body, body_bytes_max, arrived).await?;
+    if recorder.is_overloaded() {
+        return Err(Problem::overloaded());
+    }
     Ok(Admitted { permit, fields, body })
 }
 
