@@ -32,6 +32,14 @@ impl KeySlot {
         &self.record
     }
 
+    /// Has all that a decision reads of the key fetched from memory at once, where it
+    /// is in no cache. Read as the decision goes, each line would be waited for by
+    /// itself: counting a reference and charging the budget are locked, and nothing
+    /// behind a locked access begins before it ends.
+    pub(crate) fn fetch(&self) {
+        std::hint::black_box(self.record.touch() ^ self.limiter.touch());
+    }
+
     /// Whether the key's last use that passed came from this address.
     pub(crate) fn last_came_from(&self, address: u32) -> bool {
         self.limiter.last_came_from(address)

@@ -109,6 +109,12 @@ impl KeyRecord {
         self.limiter.refused()
     }
 
+    /// Reads a word of each line that a decision reads.
+    pub(super) fn touch(&self) -> u64 {
+        let first = u64::from(self.id.as_bytes()[0]) ^ u64::from(self.is_active());
+        first ^ u64::from(self.limits.burst()) ^ u64::from(self.addresses.touch())
+    }
+
     pub(crate) const fn hash(&self) -> &CredentialHash {
         &self.hash
     }

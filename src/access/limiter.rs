@@ -195,6 +195,11 @@ impl KeyLimiter {
         });
     }
 
+    /// Reads a word of the line.
+    pub(super) fn touch(&self) -> u64 {
+        self.spent.load(Ordering::Relaxed)
+    }
+
     /// Whether the last use that passed came from this address.
     pub(crate) fn last_came_from(&self, address: u32) -> bool {
         address != 0 && self.last_address.load(Ordering::Relaxed) == address

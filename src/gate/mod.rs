@@ -78,8 +78,7 @@ impl Gate {
         let directory = self.reader.load();
         let text = credential::bearer(authorization)?;
         if let Some((id, proved)) = cache.recall(text) {
-            let slot = directory.slot(&id);
-            let key = slot.map(KeySlot::record);
+            let key = directory.slot(&id).inspect(|slot| slot.fetch()).map(KeySlot::record);
             if let Some(key) = key.filter(|key| key.is_active() && key.hash().matches(&proved)) {
                 return Ok(Identity { key: Arc::clone(key) });
             }
@@ -87,7 +86,7 @@ impl Gate {
             cache.forget();
         }
         let presented = credential::read(authorization, Plane::Verification, self.reader.environment())?;
-        let slot = directory.slot(&presented.id());
+        let slot = directory.slot(&presented.id()).inspect(|slot| slot.fetch());
         let trusted = slot.is_some_and(|slot| trusted_here(slot, peer));
         let key = slot.map(KeySlot::record);
         let now = self.reader.nanos();
