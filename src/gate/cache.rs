@@ -6,7 +6,6 @@ use std::fmt;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::access::KeySlot;
 use crate::secret::{CredentialHash, KeyId};
 
 /// Eight-byte words that hold the text of a credential (78 bytes).
@@ -24,8 +23,6 @@ struct Proved {
     text: Text,
     id: KeyId,
     hash: CredentialHash,
-    /// The key as it was then: where to fetch from, never what to judge by.
-    then: KeySlot,
 }
 
 /// A text in words, so that comparing it in constant time takes ten steps.
@@ -57,14 +54,6 @@ impl Text {
 }
 
 impl IdentityCache {
-    /// Has the key that proved itself last fetched from memory, while the directory is
-    /// still being asked for it.
-    pub(super) fn fetch(&self) {
-        if let Some(proved) = &self.proved {
-            proved.then.fetch();
-        }
-    }
-
     /// The id and hash that this text proved before on this connection.
     pub(super) fn recall(&self, text: &[u8]) -> Option<(KeyId, CredentialHash)> {
         let proved = self.proved.as_ref()?;
@@ -77,9 +66,8 @@ impl IdentityCache {
         self.proved.is_some()
     }
 
-    pub(super) fn remember(&mut self, text: &[u8], slot: &KeySlot, hash: CredentialHash) {
-        let id = slot.record().id();
-        self.proved = Text::of(text).map(|text| Proved { text, id, hash, then: slot.clone() });
+    pub(super) fn remember(&mut self, text: &[u8], id: KeyId, hash: CredentialHash) {
+        self.proved = Text::of(text).map(|text| Proved { text, id, hash });
     }
 
     pub(super) fn forget(&mut self) {
@@ -99,14 +87,11 @@ mod tests {
 
     #[test]
     fn only_the_very_text_is_recalled() {
-        let world = crate::access::testing::test_world();
-        let (record, _) = world.issue(world.new_key(&["127.0.0.0/8"]));
-        let directory = world.reader.load();
-        let (id, slot) = (record.id(), directory.slot(&record.id()).expect("issued"));
+        let id = KeyId::parse(b"aaaaaaaaaa").expect("id");
         let text = [b'k'; 78];
         let mut cache = IdentityCache::default();
         assert!(cache.recall(&text).is_none());
-        cache.remember(&text, slot, CredentialHash::DUMMY);
+        cache.remember(&text, id, CredentialHash::DUMMY);
         assert_eq!(cache.recall(&text).map(|(id, _)| id), Some(id));
         for at in 0..text.len() {
             let mut other = text;
@@ -117,7 +102,7 @@ mod tests {
             assert!(cache.recall(other).is_none());
         }
         assert!(!format!("{cache:?}").contains("kkk"));
-        cache.remember(&[b'k'; 200], slot, CredentialHash::DUMMY);
+        cache.remember(&[b'k'; 200], id, CredentialHash::DUMMY);
         assert!(cache.recall(&[b'k'; 200]).is_none(), "nothing longer than a credential is kept");
     }
 }
