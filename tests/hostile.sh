@@ -5,7 +5,7 @@
 #
 # PROGRAM is a built peselgate; without one, or as `-`, the release is built. ROW
 # names single attacks (a wrong name prints them all); all of them take some
-# eight minutes. Everything stays on the loopback, in a directory of its own,
+# twelve minutes. Everything stays on the loopback, in a directory of its own,
 # with a demo's fictional data. The exit status is 0 when every attack met its
 # defence; speeds are told, not judged.
 #

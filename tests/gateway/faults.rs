@@ -25,6 +25,16 @@ fn can_trace() -> bool {
     tried.is_ok_and(|status| status.success())
 }
 
+/// A demo of 1 000 whose system calls strace meddles with.
+fn demo_on_a_disk_with(injection: &str) -> Demo {
+    let home = Demo::new(1_000).stop();
+    let mut command = Command::new("strace");
+    // -D: the program is our child, strace its grandchild; the status is ours.
+    command.args(["-D", "-f", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", injection]).arg(binary());
+    home.arguments(&mut command, &[]);
+    home.start_command(clean(command))
+}
+
 /// From the 20th sync on the disk takes seconds: as much waits as may, and whatever
 /// comes then is refused (1 024 wait on each of two workers), a stranger before anybody
 /// asks who it is. Nothing that waits is lost.
@@ -33,12 +43,7 @@ fn when_as_much_waits_as_may_the_rest_is_refused() {
     if !can_trace() {
         return skipped("no strace that may trace here");
     }
-    let home = Demo::new(1_000).stop();
-    let mut command = Command::new("strace");
-    command.args(["-D", "-f", "-o", "/dev/null", "-e", "trace=fdatasync"]);
-    command.args(["-e", "inject=fdatasync:delay_enter=4000000:when=20+"]).arg(binary());
-    home.arguments(&mut command, &[]);
-    let demo = home.start_command(clean(command));
+    let demo = demo_on_a_disk_with("inject=fdatasync:delay_enter=4000000:when=20+");
     let pesel = demo.numbers("reserved.csv").remove(0);
     let mut caller = demo.caller();
     let is_slow = (0..1_000).any(|_| {
@@ -91,13 +96,7 @@ fn after_a_failed_sync_nothing_is_answered() {
     if !can_trace() {
         return skipped("no strace that may trace here");
     }
-    let home = Demo::new(1_000).stop();
-    let mut command = Command::new("strace");
-    // -D: the program is our child, strace its grandchild; the status is ours.
-    command.args(["-D", "-f", "-o", "/dev/null", "-e", "trace=fdatasync"]);
-    command.args(["-e", "inject=fdatasync:error=EIO:when=20+"]).arg(binary());
-    home.arguments(&mut command, &[]);
-    let demo = home.start_command(clean(command));
+    let demo = demo_on_a_disk_with("inject=fdatasync:error=EIO:when=20+");
     let numbers = demo.numbers("reserved.csv");
     let (mut caller, address, key) = (demo.caller(), demo.instance.verification, demo.key());
     let mut told: Vec<Told> = Vec::new();

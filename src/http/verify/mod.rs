@@ -169,7 +169,7 @@ async fn admitted(
     // stranger's credential is not even hashed. The body of those who may ask is read
     // first, since their connection goes on behind it.
     let recorder = &connection.worker.recorder;
-    if recorder.is_overloaded() && !connection.identities.borrow().has_proved() {
+    if !connection.identities.borrow().has_proved() && recorder.is_overloaded() {
         return Err(Problem::overloaded().to_stranger());
     }
     let (head, body) = request.into_parts();
