@@ -1,9 +1,12 @@
-//! The process itself: as many files as it may have, and no core on disk.
+//! The process itself: as many files as it may have, no core on disk, and no more
+//! memory than it uses.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::disable_transparent_huge_pages;
 
 /// Raises the soft limit of open files to the hard one (a connection is a file),
-/// and forbids core dumps: a core would hold numbers and keys.
+/// forbids core dumps (a core would hold numbers and keys) and huge pages: one
+/// buffer that outlives a burst would keep 2 MiB of it in memory.
 pub(super) fn settle() {
     let files = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: files.maximum, maximum: files.maximum };
@@ -14,6 +17,10 @@ pub(super) fn settle() {
         if let Err(error) = setrlimit(resource, limit) {
             tracing::warn!(%error, what, "a process limit could not be set");
         }
+    }
+    // The flag is the whole process's, whatever thread sets it (prctl(2)).
+    if let Err(error) = disable_transparent_huge_pages(true) {
+        tracing::warn!(%error, "huge pages could not be forbidden");
     }
 }
 

@@ -90,6 +90,25 @@ fn counters_count_what_happened() {
     demo.stop();
 }
 
+/// A core would hold numbers; a huge page would keep 2 MiB for one buffer.
+#[test]
+fn the_process_leaves_no_core_and_takes_no_huge_pages() {
+    let demo = Demo::new(1_000);
+    let process = format!("/proc/{}", demo.instance.pid().as_raw_nonzero());
+    let (Ok(limits), Ok(status)) =
+        (fs::read_to_string(format!("{process}/limits")), fs::read_to_string(format!("{process}/status")))
+    else {
+        return skipped("no /proc");
+    };
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("a limit of cores");
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+    // Linux tells it since 5.0.
+    if let Some(huge) = status.lines().find_map(|line| line.strip_prefix("THP_enabled:")) {
+        assert_eq!(huge.trim(), "0");
+    }
+    demo.stop();
+}
+
 /// The listening sockets of a process, as the kernel tells them.
 fn listening(instance: &Instance) -> Option<Vec<SocketAddr>> {
     let pid = instance.pid().as_raw_nonzero();

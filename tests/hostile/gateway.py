@@ -28,6 +28,10 @@ class Place:
     def on_clients(self, command: list[str]) -> list[str]:
         return ["taskset", "-c", str(self.client_core), *command]
 
+    def busy_seconds(self) -> tuple[float, float]:
+        """What the server's core and the clients' have worked since the machine started."""
+        return core_seconds(self.server_core), core_seconds(self.client_core)
+
 
 class Gateway:
     """A running demo; its data directory is shared by the rows of one run."""
@@ -127,6 +131,12 @@ class Gateway:
         except subprocess.TimeoutExpired:
             self.process.kill()
             return self.process.wait()
+
+
+def core_seconds(core: int) -> float:
+    line = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith(f"cpu{core} "))
+    user, nice, system, _idle, _iowait, irq, softirq, *_ = map(int, line.split()[1:])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
 def many_files() -> None:

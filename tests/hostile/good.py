@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import time
 from dataclasses import dataclass
 
 from gateway import Gateway
@@ -18,9 +19,25 @@ class Load:
     broken: int
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A load, and how busy the two cores were with all that went on meanwhile (0 to 1)."""
+
+    load: Load
+    server: float
+    clients: float
+
+
 def run(gate: Gateway, seconds: float, connections: int = CONNECTIONS, close: bool = False) -> Load:
     """Loads the gateway; `close`: one request a connection."""
     return finish(start(gate, seconds, connections, close))
+
+
+def measure(gate: Gateway, seconds: float) -> Measured:
+    began, before = time.monotonic(), gate.place.busy_seconds()
+    load = run(gate, seconds)
+    took, after = time.monotonic() - began, gate.place.busy_seconds()
+    return Measured(load, *((then - now) / took for now, then in zip(before, after)))
 
 
 def start(gate: Gateway, seconds: float, connections: int = CONNECTIONS, close: bool = False) -> subprocess.Popen:

@@ -53,7 +53,8 @@ class Row:
 
 HEADER = (
     "| attack | defence seen | good answers/s with / without: before, after | p99 ms with / without "
-    "| memory MiB before / after / at rest | panics | |\n|---|---|---|---|---|---|---|"
+    "| cores busy, server + clients, with / without | memory MiB before / after / at rest | panics | |\n"
+    "|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -64,23 +65,23 @@ def run(row: Row, place: Place) -> tuple[str, bool]:
         return _measured(row, gate)
     except Missing as missing:
         gate.stop()
-        return f"| {row.title} | not tried: {missing} | | | | | skipped |", True
+        return f"| {row.title} | not tried: {missing} | | | | | | skipped |", True
     finally:
         gate.stop()
 
 
 def _measured(row: Row, gate: Gateway) -> tuple[str, bool]:
     # Where nothing is compared the load only warms the process up, for its memory.
-    calm = good.run(gate, YARDSTICK_SECONDS if row.load else 1)
+    calm = good.measure(gate, YARDSTICK_SECONDS if row.load else 1)
     before = gate.memory_kib()
     seen, during = _attacked(row, gate)
-    rates = times = memory = ""
+    rates = times = cores = memory = ""
     again = None
     lives = gate.process.poll() is None
     after = gate.memory_kib() if lives else 0
     if during and row.unhurt:
-        seen.expect(during.refused == 0, f"{during.refused} good requests refused")
-        seen.expect(during.broken == 0, f"{during.broken} good connections broken")
+        seen.expect(during.load.refused == 0, f"{during.load.refused} good requests refused")
+        seen.expect(during.load.broken == 0, f"{during.load.broken} good connections broken")
     panics = str(gate.err.read_text(errors="replace").count("panicked"))
     if lives:
         rest = _memory_at_rest(gate, before)
@@ -89,7 +90,7 @@ def _measured(row: Row, gate: Gateway) -> tuple[str, bool]:
         panics = str(gate.panics())
         seen.expect(panics == "0", f"{panics} panics")
         # Before and after: what else goes on on the machine hurts the yardstick, too.
-        again = good.run(gate, YARDSTICK_SECONDS) if during else None
+        again = good.measure(gate, YARDSTICK_SECONDS) if during else None
         status = gate.stop()
         seen.expect(status == 0, f"exit status {status} after SIGTERM")
     elif row.ends:
@@ -97,18 +98,23 @@ def _measured(row: Row, gate: Gateway) -> tuple[str, bool]:
     else:
         seen.expect(False, f"the gateway ended: {gate.err.read_text()[-500:]}")
     if during:
-        rates, times = _compared(during, [load for load in (calm, again) if load])
+        rates, times, cores = _compared(during, [one for one in (calm, again) if one])
     defence = "; ".join(part for part in (seen.defence, seen.figures) if part)
     verdict = "pass" if not seen.failures else "**fail**: " + "; ".join(seen.failures)
-    return f"| {row.title} | {defence} | {rates} | {times} | {memory} | {panics} | {verdict} |", not seen.failures
+    return f"| {row.title} | {defence} | {rates} | {times} | {cores} | {memory} | {panics} | {verdict} |", not seen.failures
 
 
-def _compared(during: good.Load, without: list[good.Load]) -> tuple[str, str]:
-    """Answers a second and their 99th percentile, beside the attack and without it."""
-    mean = sum(load.goodput for load in without) / len(without)
-    rates = ", ".join(f"{load.goodput:.0f}" for load in without)
-    times = ", ".join(f"{load.p99_ms:.1f}" for load in without)
-    return f"{during.goodput:.0f} / {rates} ({during.goodput / mean:.2f})", f"{during.p99_ms:.1f} / {times}"
+def _compared(during: good.Measured, without: list[good.Measured]) -> tuple[str, str, str]:
+    """Answers a second, their 99th percentile, and how busy the cores were: with the attack and without."""
+    mean = sum(one.load.goodput for one in without) / len(without)
+    rates = ", ".join(f"{one.load.goodput:.0f}" for one in without)
+    times = ", ".join(f"{one.load.p99_ms:.1f}" for one in without)
+    cores = ", ".join(f"{one.server:.0%} + {one.clients:.0%}" for one in without)
+    return (
+        f"{during.load.goodput:.0f} / {rates} ({during.load.goodput / mean:.2f})",
+        f"{during.load.p99_ms:.1f} / {times}",
+        f"{during.server:.0%} + {during.clients:.0%} / {cores}",
+    )
 
 
 def _memory_at_rest(gate: Gateway, before: int) -> int:
@@ -122,14 +128,14 @@ def _memory_at_rest(gate: Gateway, before: int) -> int:
     return now
 
 
-def _attacked(row: Row, gate: Gateway) -> tuple[Seen, good.Load | None]:
+def _attacked(row: Row, gate: Gateway) -> tuple[Seen, good.Measured | None]:
     """The attack in a process of its own, which yields to the good clients on their core."""
     ours, theirs = multiprocessing.Pipe()
     attacker = multiprocessing.Process(target=_attack, args=(row, gate, theirs))
     attacker.start()
     theirs.close()
     time.sleep(0.2)  # the good clients are to meet an attack under way
-    during = good.run(gate, row.seconds - 1) if row.load else None
+    during = good.measure(gate, row.seconds - 1) if row.load else None
     try:
         seen = ours.recv()
     except EOFError:
@@ -141,7 +147,8 @@ def _attacked(row: Row, gate: Gateway) -> tuple[Seen, good.Load | None]:
 
 
 def _attack(row: Row, gate: Gateway, pipe) -> None:
-    os.nice(5)
+    # Attackers come from machines of their own; here they get what the good clients leave.
+    os.nice(19)
     try:
         pipe.send(row.attack(gate, row.seconds))
     except Missing as missing:
