@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::blueprint::{Blueprint, TlsFiles};
 use super::notify::{Notifier, Word};
+use super::process;
 use super::signals::{Signals, Wish};
 use super::sockets::{Addresses, Bound, Passed, Sockets};
 use crate::access::{AccessThread, AccessWriter, DirectoryReader};
@@ -100,6 +101,7 @@ pub async fn run(
         tokio::task::spawn_blocking(move || Parts::open(&blueprint, &data, &clock).map(|parts| (parts, data)))
     };
     let (parts, data) = building.await.map_err(|error| InstanceError::new("start", error))??;
+    process::no_more_huge_pages();
 
     let gate = Arc::new(Gate::new(parts.directory.clone(), blueprint.auth_failures));
     let handles = plane_handles(&blueprint, &parts, &gate, &clock);

@@ -5,8 +5,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::disable_transparent_huge_pages;
 
 /// Raises the soft limit of open files to the hard one (a connection is a file),
-/// forbids core dumps (a core would hold numbers and keys) and huge pages: one
-/// buffer that outlives a burst would keep 2 MiB of it in memory.
+/// and forbids core dumps: a core would hold numbers and keys.
 pub(super) fn settle() {
     let files = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: files.maximum, maximum: files.maximum };
@@ -18,6 +17,12 @@ pub(super) fn settle() {
             tracing::warn!(%error, what, "a process limit could not be set");
         }
     }
+}
+
+/// Takes no further huge pages; those it has stay. Called between the load of the
+/// stores and the first connection: the set is read all over and gains by them, but
+/// of what comes and goes with traffic one buffer would keep 2 MiB in memory.
+pub(super) fn no_more_huge_pages() {
     // The flag is the whole process's, whatever thread sets it (prctl(2)).
     if let Err(error) = disable_transparent_huge_pages(true) {
         tracing::warn!(%error, "huge pages could not be forbidden");

@@ -13,8 +13,6 @@ PEAK_CONNECTIONS = 64
 GREEDY_PER_SECOND = 200
 # Until all connections are made: hundreds at once are a storm of their own.
 RAMP_SECONDS = 1
-# Ten times the requests in flight leave their buffers behind, to be used again.
-KEPT_KIB = 32 * 1024
 
 
 @dataclass(frozen=True)
@@ -114,8 +112,8 @@ def greedy(gate: Gateway, seconds: float) -> Seen:
 
 
 ROWS = [
-    Row("overload", "overload, connections x2, x5, x10", more_connections, load=False, kept_kib=KEPT_KIB),
-    Row("overload-streams", "overload, HTTP/2 streams x10, x100", more_streams, load=False, kept_kib=KEPT_KIB),
-    Row("overload-open", "overload, open loop x2, x5, x10", open_loop, load=False, kept_kib=KEPT_KIB),
+    Row("overload", "overload, connections x2, x5, x10", more_connections, load=False),
+    Row("overload-streams", "overload, HTTP/2 streams x10, x100", more_streams, load=False),
+    Row("overload-open", "overload, open loop x2, x5, x10", open_loop, load=False),
     Row("greedy", "one key at ten times its rate", greedy, 6),
 ]

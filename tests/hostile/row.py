@@ -47,8 +47,6 @@ class Row:
     unhurt: bool = True
     # Whether the attack is meant to end the process, in order.
     ends: bool = False
-    # What may be kept of the attack: buffers that are reused grow with the load.
-    kept_kib: int = MEMORY_SLACK_KIB
 
 
 HEADER = (
@@ -86,7 +84,7 @@ def _measured(row: Row, gate: Gateway) -> tuple[str, bool]:
     if lives:
         rest = _memory_at_rest(gate, before)
         memory = " / ".join(f"{kib / 1024:.0f}" for kib in (before, after, rest))
-        seen.expect(rest <= before * 1.1 + row.kept_kib, f"memory {before} KiB, {rest} KiB after the rest")
+        seen.expect(rest <= before * 1.1 + MEMORY_SLACK_KIB, f"memory {before} KiB, {rest} KiB after the rest")
         panics = str(gate.panics())
         seen.expect(panics == "0", f"{panics} panics")
         # Before and after: what else goes on on the machine hurts the yardstick, too.
