@@ -26,6 +26,10 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
+// The program's own: where keys and pages lie in memory decides what they cost.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Ordinals of 1800-1899.
 const ORDINALS: u32 = 36_524 * 10_000;
 /// Numbers asked in turn: far more than a cache holds.
