@@ -115,10 +115,11 @@ pub const KEY_PER_SECOND_MAX: u32 = 1_000_000_000;
 /// The largest daily budget of one key, in numbers.
 pub const KEY_PER_DAY_MAX: u64 = 1_000_000_000_000;
 
-/// HTTP/2 connections that an address may open at once before they wait for turns.
-pub const HTTP2_CONNECTIONS_AT_ONCE: NonZeroU32 = NonZeroU32::MIN.saturating_add(255);
-/// Turns a second.
-pub const HTTP2_CONNECTIONS_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(199);
+/// Connections over TLS or HTTP/2 that an address may open at once before they wait
+/// for turns.
+pub const TURNS_AT_ONCE: NonZeroU32 = NonZeroU32::MIN.saturating_add(255);
+/// Turns of an address a second.
+pub const TURNS_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(199);
 
 /// Buckets for one thing that is counted by address; addresses share them by a keyed
 /// hash, so that no flood of addresses grows memory.

@@ -1,5 +1,5 @@
 //! What is counted by address, in a bounded number of buckets: failed
-//! authentications, new HTTP/2 connections.
+//! authentications, new connections over TLS or HTTP/2.
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;

@@ -10,7 +10,7 @@ use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use peselgate::limits::{HTTP2_CONNECTIONS_AT_ONCE, HTTP2_CONNECTIONS_PER_SECOND};
+use peselgate::limits::{TURNS_AT_ONCE, TURNS_PER_SECOND};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -237,7 +237,7 @@ const PREFACE_AND_SETTINGS: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04
 #[test]
 fn many_connections_of_one_address_are_served_in_turns() {
     let demo = Demo::new(100);
-    let (at_once, waiting) = (HTTP2_CONNECTIONS_AT_ONCE.get(), 200);
+    let (at_once, waiting) = (TURNS_AT_ONCE.get(), 200);
     let open = || {
         let connection = std::net::TcpStream::connect(demo.instance.verification).expect("a connection");
         connection.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
@@ -254,7 +254,7 @@ fn many_connections_of_one_address_are_served_in_turns() {
         connection.read_exact(&mut head).expect("a frame");
         assert_eq!(head[3], 4, "{head:?}");
     }
-    let turns = Duration::from_secs(1) * (waiting - 1) / HTTP2_CONNECTIONS_PER_SECOND.get();
+    let turns = Duration::from_secs(1) * (waiting - 1) / TURNS_PER_SECOND.get();
     assert!(began.elapsed() >= turns, "{:?}", began.elapsed());
     let metrics = demo.instance.metrics();
     let delayed = metrics.lines().find_map(|line| line.strip_prefix("peselgate_connections_delayed_total "));

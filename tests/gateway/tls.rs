@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::Method;
+use peselgate::limits::{TURNS_AT_ONCE, TURNS_PER_SECOND};
 use rustix::process::Signal;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -125,6 +126,38 @@ fn tls_1_2_is_refused() {
     stream.read_to_end(&mut answer).expect("an end");
     assert_eq!(answer.first(), Some(&21), "an alert: {answer:?}");
     assert_eq!(answer.get(5..7), Some(&[2, 70][..]), "fatal, protocol_version: {answer:?}");
+}
+
+/// An address may shake hands many times at once; beyond that it is served in turns.
+/// Who says nothing takes none.
+#[test]
+fn many_handshakes_of_one_address_are_served_in_turns() {
+    let demo = Home::new().start(&["--reserved", "1000", "--tls"]);
+    let (silent, at_once, waiting) = (150, TURNS_AT_ONCE.get(), 100);
+    let config = config(&demo.file("demo-ca.pem"), &[]);
+    let connect = || {
+        let stream = TcpStream::connect(demo.instance.verification).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time-out");
+        stream
+    };
+    let _silent: Vec<_> = (0..silent).map(|_| connect()).collect();
+    let mut all: Vec<_> = (0..at_once + waiting).map(|_| connect()).collect();
+    let began = Instant::now();
+    for stream in &mut all {
+        let mut tls = ClientConnection::new(Arc::clone(&config), name()).expect("a client");
+        tls.write_tls(stream).expect("a hello");
+    }
+    for stream in &mut all {
+        let mut record = [0; 1];
+        stream.read_exact(&mut record).expect("an answer");
+        assert_eq!(record, [22], "a handshake's");
+    }
+    let turns = Duration::from_secs(1) * (waiting - 1) / TURNS_PER_SECOND.get();
+    assert!(began.elapsed() >= turns, "{:?}", began.elapsed());
+    let metrics = demo.instance.metrics();
+    let delayed = metrics.lines().find_map(|line| line.strip_prefix("peselgate_connections_delayed_total "));
+    let delayed: u32 = delayed.expect("counted from the start").parse().expect("a count");
+    assert!((1..=waiting).contains(&delayed), "{delayed}");
 }
 
 /// A certificate of its own authority, written where the configuration says.

@@ -17,6 +17,10 @@ HEAD_SECONDS = 10
 LATE_SECONDS = 2
 # More than may shake hands at once, so that they would fill every place.
 HALF_OPEN = 600
+# README, Limits: an address has its turns.
+TURNS_AT_ONCE = 256
+TURNS_PER_SECOND = 200
+NEWCOMER = "127.0.0.9"
 
 
 def context(gate: Gateway, alpn: list[str]) -> ssl.SSLContext:
@@ -39,7 +43,7 @@ def lives(client: socket.socket, limit: float) -> float:
 
 
 class Newcomers:
-    """Good clients that come anew all the while: each must get through its handshake."""
+    """Good clients of another address that come anew all the while: each must get through its handshake."""
 
     def __init__(self, gate: Gateway):
         self.gate = gate
@@ -61,7 +65,7 @@ class Newcomers:
         while not self.over.wait(0.1):
             began = time.monotonic()
             try:
-                with self.gate.connect(timeout=6) as plain, self.context.wrap_socket(plain) as client:
+                with self.gate.connect(NEWCOMER, timeout=6) as plain, self.context.wrap_socket(plain) as client:
                     client.sendall(self.gate.request("connection: close"))
                     if not client.recv(64).startswith(b"HTTP/1.1 200"):
                         self.failed.append("no 200")
@@ -152,6 +156,9 @@ def storm(gate: Gateway, seconds: float) -> Seen:
     with Newcomers(gate) as newcomers:
         load = good.run(gate, seconds - 1, connections=64, close=True)
     newcomers.judge(seen)
+    allowed = TURNS_AT_ONCE + TURNS_PER_SECOND * seconds
+    done = load.goodput * (seconds - 1)
+    seen.expect(done <= allowed, f"{done:.0f} handshakes of one address where {allowed:.0f} are allowed")
     seen.expect(load.goodput > 0 and load.refused == 0, f"{load.refused} refused")
     seen.defence = f"{load.goodput:.0f} handshakes/s from 64 connections"
     return seen

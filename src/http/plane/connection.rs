@@ -86,7 +86,7 @@ async fn establish(
     let patience = worker.settings.header_read_timeout;
     match &worker.tls {
         Some(handshakes) => {
-            let mut stream = handshakes.accept(stream).await?;
+            let mut stream = handshakes.accept(stream, worker.turns.wait(&peer)).await?;
             if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
                 return serve_http(connection(true, false), stream, Vec::new()).await;
             }
@@ -103,6 +103,10 @@ async fn establish(
                 return closing::late_head(&mut stream, Plane::Verification, !ahead.is_empty()).await;
             }
             let http2 = ahead == PREFACE;
+            if http2 {
+                // It may still be ended meanwhile: it does not serve yet.
+                worker.turns.wait(&peer).await;
+            }
             serve_http(connection(false, http2), stream, ahead).await
         }
     }
@@ -161,11 +165,6 @@ where
     let header_read_timeout = connection.worker.settings.header_read_timeout;
     if connection.http2 {
         let io = TokioIo::new(GuardedIo::new(Documented::http2(stream), Rc::clone(&control), ahead, true));
-        // The connection may still be ended: it does not serve yet.
-        let wait = connection.worker.turns.wait(&connection.peer, Instant::now());
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
-        }
         control.begins_serving();
         let service = service_fn(move |request: Request<Incoming>| {
             let connection = Rc::clone(&connection);

@@ -108,12 +108,13 @@ fn server_config(certificate_file: &Path, key_file: &Path, alpn: &[&[u8]]) -> Re
     Ok(config)
 }
 
-/// Handshakes of the verification plane: bounded in time, and taking turns with
-/// the requests of standing connections.
+/// Handshakes of the verification plane: bounded in time, and no more of them worked
+/// on at once than leave time for the requests of standing connections.
 #[derive(Clone)]
 pub(super) struct Handshakes {
     source: TlsSource,
-    turns: Arc<Semaphore>,
+    /// To be worked on at once.
+    places: Arc<Semaphore>,
     timeout: Duration,
 }
 
@@ -121,21 +122,26 @@ impl Handshakes {
     pub(super) fn new(source: TlsSource, settings: &PlaneSettings) -> Self {
         Self {
             source,
-            turns: Arc::new(Semaphore::new(settings.tls_handshakes_max)),
+            places: Arc::new(Semaphore::new(settings.tls_handshakes_max)),
             timeout: settings.tls_handshake_timeout,
         }
     }
 
-    /// A turn is taken for the costly half alone, between the caller's first
-    /// message and our answer to it: who says nothing, or never finishes, keeps
-    /// nobody else waiting.
-    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    /// The caller's address has its `turn` first, then the caller a place at work:
+    /// for the costly half alone, between the caller's first message and our answer
+    /// to it. Who says nothing, or never finishes, keeps nobody else waiting.
+    pub(super) async fn accept(
+        &self,
+        stream: TcpStream,
+        turn: impl Future<Output = ()>,
+    ) -> io::Result<TlsStream<TcpStream>> {
         let handshake = async {
             let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+            turn.await;
             let answered = {
-                let _turn = self.turns.acquire().await.map_err(io::Error::other)?;
+                let _place = self.places.acquire().await.map_err(io::Error::other)?;
                 let answered = hello.into_stream(self.source.current.load_full());
-                // The turn ends when everybody else on this thread has had one.
+                // The place is free when everybody else on this thread has had one.
                 tokio::task::yield_now().await;
                 answered
             };

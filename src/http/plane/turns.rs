@@ -1,4 +1,5 @@
-//! New HTTP/2 connections are served in turns by address.
+//! New connections that are costly are served in turns by address: those over TLS,
+//! whose handshake takes ten times what a question takes, and those over HTTP/2.
 //!
 //! One connection carries a client's whole work, so honest addresses open few. A
 //! flood of frames or of resets is seen after some dozens of requests and its
@@ -11,7 +12,7 @@
 use std::time::{Duration, Instant};
 
 use crate::gate::{AddressBuckets, Peer};
-use crate::limits::{HTTP2_CONNECTIONS_AT_ONCE, HTTP2_CONNECTIONS_PER_SECOND};
+use crate::limits::{TURNS_AT_ONCE, TURNS_PER_SECOND};
 
 /// The turns of all addresses, shared by the workers.
 pub(super) struct Turns {
@@ -24,13 +25,21 @@ impl Turns {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             began: now,
-            turns: AddressBuckets::new(HTTP2_CONNECTIONS_AT_ONCE, HTTP2_CONNECTIONS_PER_SECOND),
+            turns: AddressBuckets::new(TURNS_AT_ONCE, TURNS_PER_SECOND),
             delayed: metrics::counter!("peselgate_connections_delayed_total"),
         }
     }
 
-    /// How long a new HTTP/2 connection of this peer waits before it is served.
-    pub(super) fn wait(&self, peer: &Peer, now: Instant) -> Duration {
+    /// Waits until a new connection of this peer has its turn.
+    pub(super) async fn wait(&self, peer: &Peer) {
+        let wait = self.take(peer, Instant::now());
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// How long until the turn that this takes comes.
+    fn take(&self, peer: &Peer, now: Instant) -> Duration {
         let now = u64::try_from(now.saturating_duration_since(self.began).as_nanos()).unwrap_or(u64::MAX);
         let wait = self.turns.turn(peer, now);
         if !wait.is_zero() {
@@ -52,13 +61,13 @@ mod tests {
         let honest = Peer::from_socket("192.0.2.2:1".parse().expect("socket"));
         let (mut now, mut served) = (start, 0);
         while now < start + Duration::from_secs(4) {
-            now += turns.wait(&flooder, now);
+            now += turns.take(&flooder, now);
             // Its flood is seen and ended.
             now += Duration::from_micros(200);
             served += 1;
         }
-        let due = HTTP2_CONNECTIONS_AT_ONCE.get() + 4 * HTTP2_CONNECTIONS_PER_SECOND.get();
+        let due = TURNS_AT_ONCE.get() + 4 * TURNS_PER_SECOND.get();
         assert!((due - 2..=due + 2).contains(&served), "{served} of {due}");
-        assert_eq!(turns.wait(&honest, now), Duration::ZERO);
+        assert_eq!(turns.take(&honest, now), Duration::ZERO);
     }
 }
