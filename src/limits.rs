@@ -2,6 +2,7 @@
 //! when the program is compiled.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 /// Numbers in a JSON batch, at the most.
 pub const BATCH_NUMBERS_MAX: usize = 1_000;
@@ -120,6 +121,10 @@ pub const KEY_PER_DAY_MAX: u64 = 1_000_000_000_000;
 pub const TURNS_AT_ONCE: NonZeroU32 = NonZeroU32::MIN.saturating_add(255);
 /// Turns of an address a second.
 pub const TURNS_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(199);
+/// Longest wait for a turn; a connection whose turn lies beyond it is closed. By then
+/// its caller has often given up, and turns of those who are gone would be waited for
+/// by those who come after them.
+pub const TURN_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Buckets for one thing that is counted by address; addresses share them by a keyed
 /// hash, so that no flood of addresses grows memory.

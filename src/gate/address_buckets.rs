@@ -65,13 +65,18 @@ impl AddressBuckets {
     }
 
     /// Gives the peer's address its next turn, as many at once as a bucket holds:
-    /// how long until it comes.
-    pub(crate) fn turn(&self, peer: &Peer, now: u64) -> Duration {
+    /// how long until it comes. `None`, and no turn is given, when that is longer
+    /// than `patience`.
+    pub(crate) fn turn(&self, peer: &Peer, now: u64, patience: Duration) -> Option<Duration> {
         let interval = self.interval().as_nanos() as u64;
         let at_once = interval * u64::from(self.burst().get() - 1);
-        let next = |arrival: u64| arrival.max(now).saturating_add(interval);
-        let arrival = self.bucket(peer).update(Ordering::AcqRel, Ordering::Acquire, next);
-        Duration::from_nanos(arrival.saturating_sub(now.saturating_add(at_once)))
+        let wait = |arrival: u64| arrival.saturating_sub(now.saturating_add(at_once));
+        let next = |arrival: u64| {
+            (u128::from(wait(arrival)) <= patience.as_nanos())
+                .then(|| arrival.max(now).saturating_add(interval))
+        };
+        let before = self.bucket(peer).try_update(Ordering::AcqRel, Ordering::Acquire, next).ok()?;
+        Some(Duration::from_nanos(wait(before)))
     }
 
     fn bucket(&self, peer: &Peer) -> &AtomicU64 {
@@ -121,11 +126,15 @@ mod tests {
     fn turns_come_by_the_rate() {
         let buckets = AddressBuckets::new(some(2), some(20));
         let (one, other, start) = (peer("192.0.2.1:1"), peer("192.0.2.2:1"), 7_000_000_000u64);
-        let turn = |peer: &Peer, now| buckets.turn(peer, now).as_millis();
-        assert_eq!([0; 4].map(|_| turn(&one, start)), [0, 0, 50, 100]);
-        assert_eq!(turn(&other, start), 0);
-        assert_eq!(turn(&one, start + 100_000_000), 50);
-        assert_eq!([0; 3].map(|_| turn(&one, start + 60_000_000_000)), [0, 0, 50]);
+        let turn = |peer: &Peer, now| {
+            buckets.turn(peer, now, Duration::from_millis(100)).map(|wait| wait.as_millis())
+        };
+        assert_eq!([0; 4].map(|_| turn(&one, start)), [Some(0), Some(0), Some(50), Some(100)]);
+        // Beyond the patience none is given, however often it is asked for.
+        assert_eq!([0; 3].map(|_| turn(&one, start)), [None; 3]);
+        assert_eq!(turn(&other, start), Some(0));
+        assert_eq!(turn(&one, start + 100_000_000), Some(50));
+        assert_eq!([0; 3].map(|_| turn(&one, start + 60_000_000_000)), [Some(0), Some(0), Some(50)]);
     }
 
     #[test]

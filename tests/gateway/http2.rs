@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io::{Read as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use peselgate::limits::{TURNS_AT_ONCE, TURNS_PER_SECOND};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::client::Reply;
+use crate::client::{Reply, connect_from};
 use crate::harness::{Demo, fictional};
 use crate::serve::Served;
 
@@ -260,4 +260,35 @@ fn many_connections_of_one_address_are_served_in_turns() {
     let delayed = metrics.lines().find_map(|line| line.strip_prefix("peselgate_connections_delayed_total "));
     let delayed: u32 = delayed.expect("counted from the start").parse().expect("a count");
     assert!((1..=waiting).contains(&delayed), "{delayed}");
+}
+
+/// Turns of those who are gone already don't pile up: whoever comes when too many are
+/// taken is turned away, and alone.
+#[test]
+fn whoever_takes_too_many_turns_is_turned_away() {
+    let demo = Demo::new(100);
+    let gateway = demo.instance.verification;
+    let refused = || {
+        let metrics = demo.instance.metrics();
+        let name = "peselgate_connections_refused_total{reason=\"turns\"} ";
+        let count = metrics.lines().find_map(|line| line.strip_prefix(name));
+        count.expect("counted from the start").parse::<u32>().expect("a count")
+    };
+    assert_eq!(refused(), 0);
+    for many in 1.. {
+        assert!(many < 100, "nobody was turned away");
+        for _ in 0..100 {
+            let mut gone = std::net::TcpStream::connect(gateway).expect("a connection");
+            gone.write_all(PREFACE_AND_SETTINGS).expect("written");
+        }
+        if refused() > 0 {
+            break;
+        }
+    }
+    let neighbour = connect_from(Ipv4Addr::new(127, 0, 0, 2), gateway);
+    let mut neighbour = neighbour.expect("a connection");
+    neighbour.write_all(PREFACE_AND_SETTINGS).expect("written");
+    let mut head = [0; 9];
+    neighbour.read_exact(&mut head).expect("a frame");
+    assert_eq!(head[3], 4, "{head:?}");
 }

@@ -105,7 +105,7 @@ async fn establish(
             let http2 = ahead == PREFACE;
             if http2 {
                 // It may still be ended meanwhile: it does not serve yet.
-                worker.turns.wait(&peer).await;
+                worker.turns.wait(&peer).await?;
             }
             serve_http(connection(false, http2), stream, ahead).await
         }

@@ -133,11 +133,11 @@ impl Handshakes {
     pub(super) async fn accept(
         &self,
         stream: TcpStream,
-        turn: impl Future<Output = ()>,
+        turn: impl Future<Output = io::Result<()>>,
     ) -> io::Result<TlsStream<TcpStream>> {
         let handshake = async {
             let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-            turn.await;
+            turn.await?;
             let answered = {
                 let _place = self.places.acquire().await.map_err(io::Error::other)?;
                 let answered = hello.into_stream(self.source.current.load_full());

@@ -5,20 +5,23 @@
 //! flood of frames or of resets is seen after some dozens of requests and its
 //! connection ended; without turns the next one would come at once, a thousand times
 //! a second. Whoever opens more than that waits; how the connections before ended is
-//! not asked, since a client can make any end look like a broken line. Nobody is
-//! turned away: a connection that waits has one of the places of its address, so that
-//! no more of them wait than it has places.
+//! not asked, since a client can make any end look like a broken line. A connection
+//! that waits has one of the places of its address; by the places of the default
+//! configuration nobody waits as long as would be turned away.
 
+use std::io;
 use std::time::{Duration, Instant};
 
+use super::acceptor::refused;
 use crate::gate::{AddressBuckets, Peer};
-use crate::limits::{TURNS_AT_ONCE, TURNS_PER_SECOND};
+use crate::limits::{TURN_WAIT_MAX, TURNS_AT_ONCE, TURNS_PER_SECOND};
 
 /// The turns of all addresses, shared by the workers.
 pub(super) struct Turns {
     began: Instant,
     turns: AddressBuckets,
     delayed: metrics::Counter,
+    refused: metrics::Counter,
 }
 
 impl Turns {
@@ -27,25 +30,33 @@ impl Turns {
             began: now,
             turns: AddressBuckets::new(TURNS_AT_ONCE, TURNS_PER_SECOND),
             delayed: metrics::counter!("peselgate_connections_delayed_total"),
+            refused: refused("turns"),
         }
     }
 
     /// Waits until a new connection of this peer has its turn.
-    pub(super) async fn wait(&self, peer: &Peer) {
-        let wait = self.take(peer, Instant::now());
+    ///
+    /// # Errors
+    /// When its turn lies too far ahead: the connection is to be closed.
+    pub(super) async fn wait(&self, peer: &Peer) -> io::Result<()> {
+        let Some(wait) = self.take(peer, Instant::now()) else {
+            self.refused.increment(1);
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        };
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
+        Ok(())
     }
 
-    /// How long until the turn that this takes comes.
-    fn take(&self, peer: &Peer, now: Instant) -> Duration {
+    /// How long until the turn that this takes comes, if it takes one.
+    fn take(&self, peer: &Peer, now: Instant) -> Option<Duration> {
         let now = u64::try_from(now.saturating_duration_since(self.began).as_nanos()).unwrap_or(u64::MAX);
-        let wait = self.turns.turn(peer, now);
+        let wait = self.turns.turn(peer, now, TURN_WAIT_MAX)?;
         if !wait.is_zero() {
             self.delayed.increment(1);
         }
-        wait
+        Some(wait)
     }
 }
 
@@ -61,13 +72,18 @@ mod tests {
         let honest = Peer::from_socket("192.0.2.2:1".parse().expect("socket"));
         let (mut now, mut served) = (start, 0);
         while now < start + Duration::from_secs(4) {
-            now += turns.take(&flooder, now);
+            now += turns.take(&flooder, now).expect("a turn");
             // Its flood is seen and ended.
             now += Duration::from_micros(200);
             served += 1;
         }
         let due = TURNS_AT_ONCE.get() + 4 * TURNS_PER_SECOND.get();
         assert!((due - 2..=due + 2).contains(&served), "{served} of {due}");
-        assert_eq!(turns.take(&honest, now), Duration::ZERO);
+        assert_eq!(turns.take(&honest, now), Some(Duration::ZERO));
+        // Who takes turns without waiting for them can't put them off for ever.
+        let taken = (0..10_000).map_while(|_| turns.take(&flooder, now)).last().expect("a turn");
+        assert!(taken <= TURN_WAIT_MAX);
+        assert_eq!(turns.take(&flooder, now), None);
+        assert_eq!(turns.take(&flooder, now + TURN_WAIT_MAX).map(|wait| wait < taken), Some(true));
     }
 }
