@@ -8,7 +8,7 @@
 #
 # Needs two cores and Debian's wrk; redis-server and redis-tools, nginx-light and
 # python3 for their rows. What is missing is installed as root with apt-get, else
-# its rows say so. Takes about eight minutes after the build.
+# its rows say so. Takes about five minutes after the build.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 ROUNDS=${ROUNDS:-5}
