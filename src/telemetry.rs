@@ -97,7 +97,7 @@ fn describe() {
     );
     describe_counter!(
         "peselgate_connections_refused_total",
-        "Connections closed at once, or cut for a flood of frames, by reason."
+        "Connections closed unserved, or cut for a flood of frames, by reason."
     );
     describe_counter!(
         "peselgate_connections_delayed_total",

@@ -1,5 +1,5 @@
-//! The process itself: as many files as it may have, no core on disk, and no more
-//! memory than it uses.
+//! The process itself: as many files as it may have, no core on disk, and no huge
+//! pages for traffic.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::disable_transparent_huge_pages;

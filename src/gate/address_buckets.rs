@@ -70,13 +70,10 @@ impl AddressBuckets {
     pub(crate) fn turn(&self, peer: &Peer, now: u64, patience: Duration) -> Option<Duration> {
         let interval = self.interval().as_nanos() as u64;
         let at_once = interval * u64::from(self.burst().get() - 1);
-        let wait = |arrival: u64| arrival.saturating_sub(now.saturating_add(at_once));
-        let next = |arrival: u64| {
-            (u128::from(wait(arrival)) <= patience.as_nanos())
-                .then(|| arrival.max(now).saturating_add(interval))
-        };
-        let before = self.bucket(peer).try_update(Ordering::AcqRel, Ordering::Acquire, next).ok()?;
-        Some(Duration::from_nanos(wait(before)))
+        let wait = |arrival: u64| Duration::from_nanos(arrival.saturating_sub(now.saturating_add(at_once)));
+        let next =
+            |arrival: u64| (wait(arrival) <= patience).then(|| arrival.max(now).saturating_add(interval));
+        self.bucket(peer).try_update(Ordering::AcqRel, Ordering::Acquire, next).ok().map(wait)
     }
 
     fn bucket(&self, peer: &Peer) -> &AtomicU64 {

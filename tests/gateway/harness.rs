@@ -175,6 +175,18 @@ impl Instance {
         connection.request("GET", path, &[("connection", "close")], None).expect("an answer")
     }
 
+    /// The sample of this name and labels, which is there from the first scrape on.
+    pub(crate) fn count(&self, sample: &str) -> u64 {
+        let metrics = self.metrics();
+        let value = metrics.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {sample}")).parse().expect("a count")
+    }
+
+    /// Connections closed for this reason.
+    pub(crate) fn refused(&self, reason: &str) -> u64 {
+        self.count(&format!("peselgate_connections_refused_total{{reason=\"{reason}\"}}"))
+    }
+
     pub(crate) fn metrics(&self) -> String {
         self.ask_ops("/metrics").text()
     }

@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::client::{Reply, connect_from};
-use crate::harness::{Demo, fictional};
+use crate::harness::{Demo, Instance, fictional};
 use crate::serve::Served;
 
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -254,12 +254,15 @@ fn many_connections_of_one_address_are_served_in_turns() {
         connection.read_exact(&mut head).expect("a frame");
         assert_eq!(head[3], 4, "{head:?}");
     }
+    assert_served_in_turns(&demo.instance, began, waiting);
+}
+
+/// As many as these waited for their turns since then, and no others.
+pub(crate) fn assert_served_in_turns(instance: &Instance, began: Instant, waiting: u32) {
     let turns = Duration::from_secs(1) * (waiting - 1) / TURNS_PER_SECOND.get();
     assert!(began.elapsed() >= turns, "{:?}", began.elapsed());
-    let metrics = demo.instance.metrics();
-    let delayed = metrics.lines().find_map(|line| line.strip_prefix("peselgate_connections_delayed_total "));
-    let delayed: u32 = delayed.expect("counted from the start").parse().expect("a count");
-    assert!((1..=waiting).contains(&delayed), "{delayed}");
+    let delayed = instance.count("peselgate_connections_delayed_total");
+    assert!((1..=u64::from(waiting)).contains(&delayed), "{delayed}");
 }
 
 /// Turns of those who are gone already don't pile up: whoever comes when too many are
@@ -268,20 +271,14 @@ fn many_connections_of_one_address_are_served_in_turns() {
 fn whoever_takes_too_many_turns_is_turned_away() {
     let demo = Demo::new(100);
     let gateway = demo.instance.verification;
-    let refused = || {
-        let metrics = demo.instance.metrics();
-        let name = "peselgate_connections_refused_total{reason=\"turns\"} ";
-        let count = metrics.lines().find_map(|line| line.strip_prefix(name));
-        count.expect("counted from the start").parse::<u32>().expect("a count")
-    };
-    assert_eq!(refused(), 0);
+    assert_eq!(demo.instance.refused("turns"), 0);
     for many in 1.. {
         assert!(many < 100, "nobody was turned away");
         for _ in 0..100 {
             let mut gone = std::net::TcpStream::connect(gateway).expect("a connection");
             gone.write_all(PREFACE_AND_SETTINGS).expect("written");
         }
-        if refused() > 0 {
+        if demo.instance.refused("turns") > 0 {
             break;
         }
     }

@@ -47,13 +47,6 @@ fn through(instance: &Instance, header: &[u8]) -> Connection {
     connection
 }
 
-fn refused(instance: &Instance, reason: &str) -> u64 {
-    let sample = format!("peselgate_connections_refused_total{{reason=\"{reason}\"}} ");
-    let metrics = instance.metrics();
-    let value = metrics.lines().find_map(|line| line.strip_prefix(&sample));
-    value.unwrap_or_else(|| panic!("no {sample}")).parse().expect("a count")
-}
-
 /// A key that is good from this address alone.
 fn key_for(served: &Served, address: &str) -> String {
     issue(&mut served.admin(), "Bank", &[address], Some([1_000, 1_000, 1_000_000])).1
@@ -114,18 +107,18 @@ fn without_a_good_header_a_proxy_gets_nothing() {
         ("proxy-unsupported", v2(0x21, 0x31, &[1; 216])),
     ];
     for (turn, (reason, mut bytes)) in cases.into_iter().enumerate() {
-        let before = refused(&served.instance, reason);
+        let before = served.instance.refused(reason);
         bytes.extend(request);
         let mut connection = through(&served.instance, &bytes);
         assert!(connection.read(false).is_err(), "case {turn} was answered");
         assert!(connection.is_closed());
-        assert_eq!(refused(&served.instance, reason), before + 1, "case {turn}");
+        assert_eq!(served.instance.refused(reason), before + 1, "case {turn}");
     }
     // Whoever leaves without a word was refused nothing; a second header is no
     // header.
     let sum = || {
         let reasons = ["missing", "malformed", "unsupported", "late"];
-        reasons.map(|reason| refused(&served.instance, &format!("proxy-{reason}"))).iter().sum::<u64>()
+        reasons.map(|reason| served.instance.refused(&format!("proxy-{reason}"))).iter().sum::<u64>()
     };
     let before = sum();
     drop(through(&served.instance, b""));
@@ -194,13 +187,13 @@ fn the_header_has_a_clock_of_its_own() {
     let mut idle = Caller::with(through(&served.instance, &v1("203.0.113.7")), &key);
     idle.verify(&fictional(63)).good();
     for beginning in [&b""[..], b"PROXY TCP4 203.0.113.7 ", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0C"] {
-        let before = refused(&served.instance, "proxy-late");
+        let before = served.instance.refused("proxy-late");
         let start = Instant::now();
         let mut connection = through(&served.instance, beginning);
         assert!(connection.is_closed());
         let took = start.elapsed();
         assert!((Duration::from_millis(390)..Duration::from_secs(5)).contains(&took), "{took:?}");
-        wait_for("the count", || (refused(&served.instance, "proxy-late") == before + 1).then_some(()));
+        wait_for("the count", || (served.instance.refused("proxy-late") == before + 1).then_some(()));
     }
     // It ended with the header: a connection older than those that were cut lives on.
     idle.verify(&fictional(63)).good();
@@ -229,7 +222,7 @@ fn tls_begins_behind_the_header() {
     // A hello without a header, and a header without the right to send one.
     let mut connection = through(&served.instance, b"\x16\x03\x01\x00\x05hello");
     assert!(connection.is_closed());
-    assert_eq!(refused(&served.instance, "proxy-missing"), 1);
+    assert_eq!(served.instance.refused("proxy-missing"), 1);
     let mut connection = Connection::open(served.instance.verification).expect("a connection");
     connection.write(&v1("203.0.113.7")).expect("written");
     assert!(connection.read(false).is_err());
@@ -254,7 +247,7 @@ fn limits_are_those_of_the_named_address() {
         }
         assert!(open(address).is_none(), "a third one of {address}");
     }
-    assert_eq!(refused(&served.instance, "per-address"), 3);
+    assert_eq!(served.instance.refused("per-address"), 3);
     // Health checks are the proxy's own, and without a bound.
     for _ in 0..4 {
         let mut check = through(&served.instance, &v2(0x20, 0, &[]));
@@ -361,7 +354,7 @@ fn haproxy_is_understood() {
         assert_eq!(other.json()["address"], "127.0.0.78");
     }
     for reason in ["proxy-missing", "proxy-malformed", "proxy-unsupported"] {
-        assert_eq!(refused(&served.instance, reason), 0, "{reason}");
+        assert_eq!(served.instance.refused(reason), 0, "{reason}");
     }
     let data = served.data();
     served.instance.stop();

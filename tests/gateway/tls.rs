@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::Method;
-use peselgate::limits::{TURNS_AT_ONCE, TURNS_PER_SECOND};
+use peselgate::limits::TURNS_AT_ONCE;
 use rustix::process::Signal;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -19,7 +19,7 @@ use serde_json::json;
 
 use crate::client::{Caller, Connection};
 use crate::harness::{Home, err, fictional, out, program, wait_for};
-use crate::http2::{Http2, block_on};
+use crate::http2::{Http2, assert_served_in_turns, block_on};
 use crate::serve::{Served, init};
 
 pub(crate) fn config(authority: &Path, alpn: &[&[u8]]) -> Arc<ClientConfig> {
@@ -152,12 +152,7 @@ fn many_handshakes_of_one_address_are_served_in_turns() {
         stream.read_exact(&mut record).expect("an answer");
         assert_eq!(record, [22], "a handshake's");
     }
-    let turns = Duration::from_secs(1) * (waiting - 1) / TURNS_PER_SECOND.get();
-    assert!(began.elapsed() >= turns, "{:?}", began.elapsed());
-    let metrics = demo.instance.metrics();
-    let delayed = metrics.lines().find_map(|line| line.strip_prefix("peselgate_connections_delayed_total "));
-    let delayed: u32 = delayed.expect("counted from the start").parse().expect("a count");
-    assert!((1..=waiting).contains(&delayed), "{delayed}");
+    assert_served_in_turns(&demo.instance, began, waiting);
 }
 
 /// A certificate of its own authority, written where the configuration says.

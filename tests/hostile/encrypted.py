@@ -9,7 +9,7 @@ import threading
 import time
 
 import good
-from gateway import Gateway
+from gateway import Gateway, turns_within
 from row import Missing, Row, Seen
 
 HANDSHAKE_SECONDS = 5
@@ -17,9 +17,6 @@ HEAD_SECONDS = 10
 LATE_SECONDS = 2
 # More than may shake hands at once, so that they would fill every place.
 HALF_OPEN = 600
-# README, Limits: an address has its turns.
-TURNS_AT_ONCE = 256
-TURNS_PER_SECOND = 200
 NEWCOMER = "127.0.0.9"
 
 
@@ -156,7 +153,7 @@ def storm(gate: Gateway, seconds: float) -> Seen:
     with Newcomers(gate) as newcomers:
         load = good.run(gate, seconds - 1, connections=64, close=True)
     newcomers.judge(seen)
-    allowed = TURNS_AT_ONCE + TURNS_PER_SECOND * seconds
+    allowed = turns_within(seconds - 1)
     done = load.goodput * (seconds - 1)
     seen.expect(done <= allowed, f"{done:.0f} handshakes of one address where {allowed:.0f} are allowed")
     seen.expect(load.goodput > 0 and load.refused == 0, f"{load.refused} refused")

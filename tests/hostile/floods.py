@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import frames
 from frames import ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS
 from frames import WINDOW_UPDATE, Http2, frame
-from gateway import Gateway
+from gateway import Gateway, turns_within
 from row import Row, Seen
 
 KEEP_ALIVE_SECONDS = 30
@@ -111,8 +111,7 @@ def row(name: str, title: str, make) -> Row:
         ends, count, sent = flood(gate, make, seconds)
         told = ", ".join(f"{end} {times}" for end, times in ends.most_common())
         seen = Seen(f"{count} connections, {sent / 1e6:.1f} MB: {told}")
-        # README, Limits: the others wait for their turns.
-        seen.expect(count <= 256 + 200 * (seconds + 1), f"{count} connections were served")
+        seen.expect(count <= turns_within(seconds), f"{count} connections were served")
         # The very last one is ended by the clock.
         seen.expect(ends["lived on"] <= 1 < count, "the flood was not ended")
         return seen

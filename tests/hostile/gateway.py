@@ -14,6 +14,14 @@ from pathlib import Path
 
 READY = re.compile(r"^ready: verification (https?)://([\d.]+):(\d+), admin (\S+), operations (\S+)", re.M)
 FILES_MAX = 16_384
+# README, Limits: new connections of an address over TLS or HTTP/2.
+TURNS_AT_ONCE = 256
+TURNS_PER_SECOND = 200
+
+
+def turns_within(seconds: float) -> float:
+    """Connections of one address that may be served in this time; a second more for a busy machine."""
+    return TURNS_AT_ONCE + TURNS_PER_SECOND * (seconds + 1)
 
 
 @dataclass(frozen=True)

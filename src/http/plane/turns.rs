@@ -6,8 +6,8 @@
 //! connection ended; without turns the next one would come at once, a thousand times
 //! a second. Whoever opens more than that waits; how the connections before ended is
 //! not asked, since a client can make any end look like a broken line. A connection
-//! that waits has one of the places of its address; by the places of the default
-//! configuration nobody waits as long as would be turned away.
+//! that waits has one of the places of its address: who keeps theirs and has no more
+//! places than the default gives is never turned away, who throws them away may be.
 
 use std::io;
 use std::time::{Duration, Instant};
