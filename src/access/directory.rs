@@ -1,6 +1,7 @@
 //! The directory: every key and token as of one moment, behind one swap.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 
@@ -17,6 +18,25 @@ use crate::secret::KeyId;
 pub struct Directory {
     keys: Table<KeySlot>,
     tokens: Table<Arc<TokenRecord>>,
+    edition: Edition,
+}
+
+/// Which state of the directory this is: every change makes another, and no two
+/// that were changed apart are the same, published or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Edition(u64);
+
+impl Edition {
+    fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl Default for Edition {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// A key in the table. The budget stands beside the record, which has it too, so
@@ -46,6 +66,20 @@ impl KeySlot {
     }
 }
 
+/// A key as a connection keeps it: found without a look-up for as long as nothing
+/// in the directory has changed.
+#[derive(Debug)]
+pub(crate) struct KeptKey {
+    slot: KeySlot,
+    edition: Edition,
+}
+
+impl KeptKey {
+    pub(crate) fn id(&self) -> KeyId {
+        self.slot.record.id()
+    }
+}
+
 impl Directory {
     /// The key of this id, deactivated ones included.
     #[must_use]
@@ -55,6 +89,20 @@ impl Directory {
 
     pub(crate) fn slot(&self, id: &KeyId) -> Option<&KeySlot> {
         self.keys.get(id)
+    }
+
+    /// The key for a connection to keep.
+    pub(crate) fn keep(&self, slot: &KeySlot) -> KeptKey {
+        KeptKey { slot: slot.clone(), edition: self.edition }
+    }
+
+    /// What the directory holds of a kept key now: what was kept, if the directory
+    /// is as it was then; else it is looked up and kept anew.
+    pub(crate) fn recall<'a>(&self, kept: &'a mut KeptKey) -> Option<&'a KeySlot> {
+        if kept.edition != self.edition {
+            *kept = self.keep(self.slot(&kept.id())?);
+        }
+        Some(&kept.slot)
     }
 
     /// The token of this id, deactivated ones included.
@@ -84,10 +132,12 @@ impl Directory {
     pub(super) fn put_key(&mut self, record: Arc<KeyRecord>) {
         let limiter = Arc::clone(&record.limiter);
         self.keys.put(record.id(), KeySlot { record, limiter });
+        self.edition = Edition::new();
     }
 
     pub(super) fn put_token(&mut self, record: Arc<TokenRecord>) {
         self.tokens.put(record.id(), record);
+        self.edition = Edition::new();
     }
 
     /// Keys on record, deactivated ones included.

@@ -38,8 +38,8 @@ mod token;
 mod writer;
 
 pub use addresses::{AllowList, AllowListError, NOT_PUBLIC, SpecialRange};
-pub(crate) use directory::KeySlot;
 pub use directory::{Directory, DirectoryReader};
+pub(crate) use directory::{KeptKey, KeySlot};
 pub use error::AccessError;
 pub use export::{AccessExport, AccessHeld, AccessImport};
 pub use idempotency::{BadIdempotencyKey, IdempotencyKey};

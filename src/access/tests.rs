@@ -25,6 +25,28 @@ fn an_issued_key_is_in_the_directory_when_the_answer_arrives() {
 }
 
 #[test]
+fn a_kept_key_is_what_the_directory_holds_now() {
+    let world = test_world();
+    let (record, _) = world.issue(world.new_key(&["127.0.0.1"]));
+    let first = world.reader.load();
+    let mut kept = first.keep(first.slot(&record.id()).expect("issued"));
+    let recalled = |kept: &mut KeptKey| Arc::clone(world.reader.load().recall(kept).expect("there").record());
+    assert!(Arc::ptr_eq(&recalled(&mut kept), &record));
+    // Somebody else's change leaves it as it is, its own does not, nor does that of
+    // a record that was kept in between.
+    world.issue(world.new_key(&["127.0.0.1"]));
+    assert!(Arc::ptr_eq(&recalled(&mut kept), &record));
+    for n in 1..=3 {
+        let changed = wait(world.writer.set_limits(record.id(), limits(n, 1, 1))).expect("changed");
+        assert!(Arc::ptr_eq(&recalled(&mut kept), &changed));
+    }
+    wait(world.writer.deactivate_key(record.id())).expect("deactivated");
+    assert!(!recalled(&mut kept).is_active());
+    // One of another directory than it was kept of is looked up there.
+    assert!(test_world().reader.load().recall(&mut kept).is_none());
+}
+
+#[test]
 fn what_is_unknown_or_deactivated_is_told_apart() {
     let world = test_world();
     let list = || AllowList::parse(["127.0.0.1"], Environment::Test).expect("list");

@@ -6,13 +6,15 @@ use std::fmt;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::secret::{CredentialHash, KeyId};
+use crate::access::KeptKey;
+use crate::secret::CredentialHash;
 
 /// Eight-byte words that hold the text of a credential (78 bytes).
 const WORDS: usize = 10;
 
 /// One connection's memory of the last credential that proved itself on it: who
-/// it is, not what it may. Permission is asked of the directory on every request.
+/// it is, not what it may. Permission is asked of the directory on every request,
+/// which says at once whether the key that is kept here is still what it holds.
 /// The text is wiped when it is replaced or the connection ends.
 #[derive(Default)]
 pub struct IdentityCache {
@@ -21,8 +23,8 @@ pub struct IdentityCache {
 
 struct Proved {
     text: Text,
-    id: KeyId,
     hash: CredentialHash,
+    key: KeptKey,
 }
 
 /// A text in words, so that comparing it in constant time takes ten steps.
@@ -54,10 +56,10 @@ impl Text {
 }
 
 impl IdentityCache {
-    /// The id and hash that this text proved before on this connection.
-    pub(super) fn recall(&self, text: &[u8]) -> Option<(KeyId, CredentialHash)> {
-        let proved = self.proved.as_ref()?;
-        proved.text.equals(&Text::of(text)?).then_some((proved.id, proved.hash))
+    /// The key and hash that this text proved before on this connection.
+    pub(super) fn recall(&mut self, text: &[u8]) -> Option<(&mut KeptKey, &CredentialHash)> {
+        let proved = self.proved.as_mut()?;
+        proved.text.equals(&Text::of(text)?).then_some((&mut proved.key, &proved.hash))
     }
 
     /// Whether any credential has proved itself on this connection.
@@ -66,8 +68,8 @@ impl IdentityCache {
         self.proved.is_some()
     }
 
-    pub(super) fn remember(&mut self, text: &[u8], id: KeyId, hash: CredentialHash) {
-        self.proved = Text::of(text).map(|text| Proved { text, id, hash });
+    pub(super) fn remember(&mut self, text: &[u8], hash: CredentialHash, key: KeptKey) {
+        self.proved = Text::of(text).map(|text| Proved { text, hash, key });
     }
 
     pub(super) fn forget(&mut self) {
@@ -77,22 +79,26 @@ impl IdentityCache {
 
 impl fmt::Debug for IdentityCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "IdentityCache({:?}, redacted)", self.proved.as_ref().map(|proved| proved.id))
+        write!(f, "IdentityCache({:?}, redacted)", self.proved.as_ref().map(|proved| proved.key.id()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::testing::test_world;
 
     #[test]
     fn only_the_very_text_is_recalled() {
-        let id = KeyId::parse(b"aaaaaaaaaa").expect("id");
+        let world = test_world();
+        let (record, _) = world.issue(world.new_key(&["127.0.0.1"]));
+        let directory = world.reader.load();
+        let key = || directory.keep(directory.slot(&record.id()).expect("issued"));
         let text = [b'k'; 78];
         let mut cache = IdentityCache::default();
         assert!(cache.recall(&text).is_none());
-        cache.remember(&text, id, CredentialHash::DUMMY);
-        assert_eq!(cache.recall(&text).map(|(id, _)| id), Some(id));
+        cache.remember(&text, CredentialHash::DUMMY, key());
+        assert_eq!(cache.recall(&text).map(|(key, _)| key.id()), Some(record.id()));
         for at in 0..text.len() {
             let mut other = text;
             other[at] ^= 1;
@@ -102,7 +108,7 @@ mod tests {
             assert!(cache.recall(other).is_none());
         }
         assert!(!format!("{cache:?}").contains("kkk"));
-        cache.remember(&[b'k'; 200], id, CredentialHash::DUMMY);
+        cache.remember(&[b'k'; 200], CredentialHash::DUMMY, key());
         assert!(cache.recall(&[b'k'; 200]).is_none(), "nothing longer than a credential is kept");
     }
 }

@@ -77,9 +77,9 @@ impl Gate {
     ) -> Result<Identity, Denied> {
         let directory = self.reader.load();
         let text = credential::bearer(authorization)?;
-        if let Some((id, proved)) = cache.recall(text) {
-            let key = directory.slot(&id).inspect(|slot| slot.fetch()).map(KeySlot::record);
-            if let Some(key) = key.filter(|key| key.is_active() && key.hash().matches(&proved)) {
+        if let Some((kept, proved)) = cache.recall(text) {
+            let key = directory.recall(kept).inspect(|slot| slot.fetch()).map(KeySlot::record);
+            if let Some(key) = key.filter(|key| key.is_active() && key.hash().matches(proved)) {
                 return Ok(Identity { key: Arc::clone(key) });
             }
             // Deactivated since: from here on it is as any other credential.
@@ -88,18 +88,18 @@ impl Gate {
         let presented = credential::read(authorization, Plane::Verification, self.reader.environment())?;
         let slot = directory.slot(&presented.id()).inspect(|slot| slot.fetch());
         let trusted = slot.is_some_and(|slot| trusted_here(slot, peer));
-        let key = slot.map(KeySlot::record);
         let now = self.reader.nanos();
         if let Some(retry_after) = self.failures.exhausted_for(peer, now)
             && !trusted
         {
             return Err(Denied::TooManyFailures { retry_after });
         }
-        let on_record = key.map(|key| OnRecord { hash: key.hash(), active: key.is_active() });
-        match (key, credential::prove(&presented, on_record)) {
-            (Some(key), Some(hash)) => {
-                cache.remember(text, key.id(), hash);
-                Ok(Identity { key: Arc::clone(key) })
+        let on_record =
+            slot.map(KeySlot::record).map(|key| OnRecord { hash: key.hash(), active: key.is_active() });
+        match (slot, credential::prove(&presented, on_record)) {
+            (Some(slot), Some(hash)) => {
+                cache.remember(text, hash, directory.keep(slot));
+                Ok(Identity { key: Arc::clone(slot.record()) })
             }
             _ => {
                 self.failures.charge(peer, now);
