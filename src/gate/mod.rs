@@ -19,8 +19,6 @@ mod failures;
 mod peer;
 mod permit;
 #[cfg(test)]
-mod speed_tests;
-#[cfg(test)]
 mod tests;
 
 use std::net::Ipv4Addr;
