@@ -252,6 +252,8 @@ mod tests {
         Pesel::parse(text.as_bytes())
     }
 
+    /// The numbers that publications about PESEL show, a century code each: a witness
+    /// of the check digit from outside. Everywhere else numbers are born 1800-1899.
     #[test]
     fn published_numbers_parse() {
         for text in ["44051401359", "75120804355", "07061552938", "98072831138", "22222222222"] {

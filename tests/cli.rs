@@ -20,7 +20,7 @@ use peselgate::environment::Environment;
 use peselgate::secret::{PlainCredential, Plane};
 use testing::{Fault, Gateway};
 
-const NUMBER: &str = "44051401359";
+const NUMBER: &str = "44851401353";
 const VERDICT: &str = r#"{"verification_id":"01936f5e-7c1a-7e6b-8f00-0123456789ab","reserved":false,"at":"2026-11-21T21:51:42Z","answered_at":"2026-11-21T21:51:42Z","register":{"sequence":1,"as_of":"2026-11-21T21:51:40Z"}}"#;
 
 struct Shell {
@@ -123,16 +123,16 @@ fn verify_without_an_answer_says_why_and_never_the_number() {
         assert!(!err(&output).contains(NUMBER) && out(&output).is_empty());
     }
     for arguments in [
-        &["verify", "44051401358"][..],
+        &["verify", "44851401358"][..],
         &["verify", NUMBER, "--at", "yesterday"],
-        &["verify", NUMBER, "44051401358"],
+        &["verify", NUMBER, "44851401358"],
         &["verify", NUMBER, "--key", "pg_test_x"],
         &["verify", NUMBER, "--url", "http://127.0.0.1:1"],
     ] {
         let output = shell.ask(arguments).output().expect("an end");
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(
-            !err(&output).contains("4405140135") && !err(&output).contains("pg_test_"),
+            !err(&output).contains("4485140135") && !err(&output).contains("pg_test_"),
             "{}",
             err(&output)
         );

@@ -46,7 +46,7 @@ fn import_reports_what_was_refused() {
     }
 }
 
-const EVENT: &str = r#"{"event_id":"01936f5e-7c1a-8e6b-8f00-0123456789ab","sequence":12,"pesel":"44051401359","kind":"withdrawal","moment":"2026-11-21T21:51:42Z","channel":"e-service","registrant":"mObywatel","reserve_again_at":"2026-11-21T23:00:00Z"}"#;
+const EVENT: &str = r#"{"event_id":"01936f5e-7c1a-8e6b-8f00-0123456789ab","sequence":12,"pesel":"44851401353","kind":"withdrawal","moment":"2026-11-21T21:51:42Z","channel":"e-service","registrant":"mObywatel","reserve_again_at":"2026-11-21T23:00:00Z"}"#;
 
 #[test]
 fn a_withdrawal_for_a_time_says_when_it_ends() {
@@ -101,7 +101,7 @@ fn a_refusal_is_polish_for_people_and_a_code_for_programs() {
         (&told["error"], &told["allowed_from"]),
         (&"filing-too-soon".into(), &"2026-07-01T10:00:00Z".into())
     );
-    let output = shell.administer(&["reserve", "44051401358", "--registrant", "x"]).output().expect("an end");
+    let output = shell.administer(&["reserve", "44851401358", "--registrant", "x"]).output().expect("an end");
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(
         err(&output),

@@ -79,7 +79,7 @@ pub(crate) fn batch(body: &[u8]) -> Result<Batch<'_>, Problem> {
     Ok(Batch { numbers, terms })
 }
 
-/// Reads one line of a stream: `"44051401359"` or an object as in `single`.
+/// Reads one line of a stream: `"44851401353"` or an object as in `single`.
 pub(crate) fn line(line: &[u8]) -> Result<Single<'_>, LineError> {
     // The common line is a bare string of eleven digits: thirteen bytes.
     if let [b'"', digits @ .., b'"'] = line
@@ -199,7 +199,7 @@ pub(crate) fn malformed(error: &serde_json::Error, expected: &str) -> Problem {
 mod tests {
     use super::*;
 
-    const NUMBER: &str = "44051401359";
+    const NUMBER: &str = "44851401353";
 
     fn code(body: &str) -> Code {
         single(body.as_bytes()).map(|_| ()).expect_err(body).code()
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(asked.pesel.digits(), NUMBER);
         assert_eq!(asked.terms.at.map(|at| at.to_string()).as_deref(), Some("2026-11-01T11:00:00Z"));
         assert_eq!(asked.terms.reference.as_deref(), Some("umowa ł"));
-        let escaped = single(br#"{"pesel":"\u00344051401359"}"#).expect("escapes are JSON");
+        let escaped = single(br#"{"pesel":"\u00344851401353"}"#).expect("escapes are JSON");
         assert_eq!(escaped.pesel.digits(), NUMBER);
     }
 
@@ -226,18 +226,18 @@ mod tests {
             "{}",
             "null",
             "\u{feff}{}",
-            r#"{"pesel":44051401359}"#,
-            r#"["44051401359",null,null]"#,
-            r#"{"pesel":"44051401359","x":1}"#,
-            r#"{"pesel":"44051401359","pesel":"44051401359"}"#,
-            r#"{"pesel":"44051401359"} x"#,
-            r#"{"pesel":"44051401359","at":1}"#,
-            r#"{"pesel":"44051401359","at":"yesterday"}"#,
-            r#"{"pesel":"44051401359","reference":"a\nb"}"#,
+            r#"{"pesel":44851401353}"#,
+            r#"["44851401353",null,null]"#,
+            r#"{"pesel":"44851401353","x":1}"#,
+            r#"{"pesel":"44851401353","pesel":"44851401353"}"#,
+            r#"{"pesel":"44851401353"} x"#,
+            r#"{"pesel":"44851401353","at":1}"#,
+            r#"{"pesel":"44851401353","at":"yesterday"}"#,
+            r#"{"pesel":"44851401353","reference":"a\nb"}"#,
         ] {
             assert_eq!(code(body), Code::MalformedRequest, "{body}");
         }
-        assert_eq!(code(r#"{"pesel":"44051401358"}"#), Code::InvalidPesel);
+        assert_eq!(code(r#"{"pesel":"44851401358"}"#), Code::InvalidPesel);
         let long = format!(r#"{{"pesel":"{NUMBER}","reference":"{}"}}"#, "ż".repeat(65));
         assert_eq!(code(&long), Code::MalformedRequest);
     }
@@ -249,33 +249,33 @@ mod tests {
             format!(r#"{{"{NUMBER}":1}}"#),
             format!(r#"{{"pesel":"{NUMBER}","at":"{NUMBER}"}}"#),
             format!(r#"{{"pesel":["{NUMBER}"]}}"#),
-            r#"{"pesel":"44051401358"}"#.to_owned(),
+            r#"{"pesel":"44851401358"}"#.to_owned(),
         ] {
             let problem = single(body.as_bytes()).map(|_| ()).expect_err(&body);
             let document = String::from_utf8(problem.document("r")).expect("text");
-            assert!(!document.contains("4405140135"), "{document}");
+            assert!(!document.contains("4485140135"), "{document}");
         }
     }
 
     #[test]
     fn lines_are_strings_or_objects() {
-        assert!(line(br#""44051401359""#).is_ok());
-        assert!(line(br#" "44051401359" "#).is_ok());
-        assert!(line(br#" {"pesel":"44051401359"}"#).is_ok());
-        assert!(line(br#"{"pesel":"44051401359","reference":"r"}"#).is_ok());
-        assert_eq!(line(br#""44051401358""#).map(|_| ()), Err(LineError::Pesel(PeselError::Checksum)));
+        assert!(line(br#""44851401353""#).is_ok());
+        assert!(line(br#" "44851401353" "#).is_ok());
+        assert!(line(br#" {"pesel":"44851401353"}"#).is_ok());
+        assert!(line(br#"{"pesel":"44851401353","reference":"r"}"#).is_ok());
+        assert_eq!(line(br#""44851401358""#).map(|_| ()), Err(LineError::Pesel(PeselError::Checksum)));
         assert_eq!(line(br#""x""#).map(|_| ()), Err(LineError::Pesel(PeselError::Length)));
-        for bad in [&b"44051401359"[..], b"", b"{", b"[]", b"\xFF", br#""44051401359","#] {
+        for bad in [&b"44851401353"[..], b"", b"{", b"[]", b"\xFF", br#""44851401353","#] {
             assert_eq!(line(bad).map(|_| ()), Err(LineError::Malformed));
         }
     }
 
     #[test]
     fn a_batch_keeps_order_and_texts() {
-        let asked = batch(br#"{"pesels":["44051401359","x"]}"#).expect("well-formed");
+        let asked = batch(br#"{"pesels":["44851401353","x"]}"#).expect("well-formed");
         assert_eq!(asked.numbers[0].1.map(|p| p.digits().to_owned()), Ok(NUMBER.to_owned()));
         assert_eq!((asked.numbers[1].0.as_ref(), asked.numbers[1].1), ("x", Err(PeselError::Length)));
-        assert!(batch(br#"[["44051401359"],null,null]"#).is_err());
+        assert!(batch(br#"[["44851401353"],null,null]"#).is_err());
         assert_eq!(batch(br#"{"pesels":[]}"#).map(|_| ()).expect_err("empty").code(), Code::MalformedRequest);
         let many = format!(r#"{{"pesels":[{}]}}"#, vec!["\"x\""; 1001].join(","));
         assert_eq!(batch(many.as_bytes()).map(|_| ()).expect_err("many").code(), Code::ContentTooLarge);

@@ -125,7 +125,7 @@ fn what_waiting_does_not_cure_is_not_tried_again() {
         Fault::Lie(2, "no JSON"),
         Fault::Lie(
             2,
-            r#"{"index":2,"pesel":"22222222222","reserved":false,"verification_id":"01936f5e-7c1a-7e6b-8f00-0123456789ab"}"#,
+            r#"{"index":2,"pesel":"22822222220","reserved":false,"verification_id":"01936f5e-7c1a-7e6b-8f00-0123456789ab"}"#,
         ),
     ] {
         let streams = bench.gateway.seen.streams.load(Ordering::SeqCst);
@@ -162,7 +162,7 @@ fn two_runs_do_not_share_an_output() {
     let held = Files::beside(&bench.path("out.csv")).open_part().expect("free");
     assert!(bench.refusal("pesel\n1\n").contains("in use"));
     drop(held);
-    assert_eq!(bench.check("pesel\n22222222222\n").0, Exit::Done);
+    assert_eq!(bench.check("pesel\n22822222220\n").0, Exit::Done);
 }
 
 #[test]
