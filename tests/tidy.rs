@@ -191,7 +191,9 @@ fn numbers_are_nobodys() {
     }
     assert!(files.len() > 300, "only {} files are found", files.len());
     let mut found = Vec::new();
-    for file in files.iter().filter(|file| !published.contains(file)) {
+    // A lock file is digests, in which any digits stand.
+    let written = |file: &&PathBuf| !published.contains(file) && !file.ends_with("Cargo.lock");
+    for file in files.iter().filter(written) {
         let bytes = fs::read(file).expect("readable");
         let words = bytes.split(|byte| !byte.is_ascii_digit()).filter(|word| word.len() == 11);
         if words.filter_map(|word| Pesel::parse(word).ok()).any(|pesel| !born_before_1900(&pesel)) {
