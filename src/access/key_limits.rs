@@ -118,6 +118,16 @@ pub struct LimitsView {
     pub retry_after: Duration,
 }
 
+impl LimitsView {
+    /// What is left once so many numbers, charged and not answered, are given back.
+    pub(crate) fn with_given_back(mut self, numbers: u64) -> Self {
+        let burst = u64::from(self.burst_remaining).saturating_add(numbers);
+        self.burst_remaining = u32::try_from(burst).unwrap_or(u32::MAX).min(self.burst);
+        self.day_remaining = self.day_remaining.saturating_add(numbers).min(self.per_day);
+        self
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

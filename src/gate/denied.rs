@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::peer::Peer;
+use crate::access::LimitsView;
 
 /// Why a request was not let in; always the caller's to mend. Nothing was
 /// charged.
@@ -32,16 +33,22 @@ pub enum Denied {
     RateLimited {
         /// When this request could pass.
         retry_after: Duration,
+        /// What is left of the key's limits.
+        left: LimitsView,
     },
     /// The day's quota does not hold this request.
     QuotaExceeded {
         /// Until the next midnight in Warsaw.
         retry_after: Duration,
+        /// What is left of the key's limits.
+        left: LimitsView,
     },
     /// More numbers at once than the key's burst: would never pass.
     BatchLargerThanBurst {
         /// The most that may come at once.
         burst: u32,
+        /// What is left of the key's limits.
+        left: LimitsView,
     },
 }
 
@@ -59,6 +66,22 @@ impl Denied {
             | Self::RateLimited { .. }
             | Self::QuotaExceeded { .. }
             | Self::BatchLargerThanBurst { .. } => false,
+        }
+    }
+
+    /// What is left of the key's limits, where one of them refused.
+    #[must_use]
+    pub const fn left(&self) -> Option<&LimitsView> {
+        match self {
+            Self::RateLimited { left, .. }
+            | Self::QuotaExceeded { left, .. }
+            | Self::BatchLargerThanBurst { left, .. } => Some(left),
+            Self::MissingCredential
+            | Self::Malformed
+            | Self::WrongEnvironment
+            | Self::Unauthenticated
+            | Self::TooManyFailures { .. }
+            | Self::AddressNotAllowed { .. } => None,
         }
     }
 
@@ -94,7 +117,7 @@ impl fmt::Display for Denied {
             Self::QuotaExceeded { .. } => {
                 f.write_str("the key's quota for this day does not hold this request")
             }
-            Self::BatchLargerThanBurst { burst } => {
+            Self::BatchLargerThanBurst { burst, .. } => {
                 write!(f, "this key may ask for at most {burst} numbers at once")
             }
         }

@@ -75,7 +75,7 @@ pub enum Pace {
 
 impl Permit {
     pub(super) fn charge(key: Arc<KeyRecord>, address: Ipv4Addr, cost: NonZeroU32) -> Result<Self, Denied> {
-        let charged = key.charge(cost).map_err(|over| denied(&key, over))?;
+        let charged = key.charge(cost).map_err(|over| denied(&key, over, 0))?;
         Ok(Self { key, address, unspent: Some(charged) })
     }
 
@@ -116,11 +116,11 @@ impl Permit {
     /// [`Denied::BatchLargerThanBurst`] when this and what is not yet spent would
     /// never pass together. Nothing more is charged then.
     pub fn charge_more(&mut self, n: NonZeroU32) -> Result<(), Denied> {
-        let together = self.unspent.map_or(0, |unspent| unspent.numbers()) + u64::from(n.get());
+        let together = self.held() + u64::from(n.get());
         if together > u64::from(self.key.limits().burst()) {
-            return Err(Denied::BatchLargerThanBurst { burst: self.key.limits().burst() });
+            return Err(denied(&self.key, OverLimit::LargerThanBurst, self.held()));
         }
-        let charged = self.key.charge(n).map_err(|over| denied(&self.key, over))?;
+        let charged = self.key.charge(n).map_err(|over| denied(&self.key, over, self.held()))?;
         self.add(charged);
         Ok(())
     }
@@ -138,13 +138,18 @@ impl Permit {
                 Ok(Pace::Charged)
             }
             Err(OverLimit::Rate { retry_after }) => Ok(Pace::Wait(retry_after)),
-            Err(over) => Err(denied(&self.key, over)),
+            Err(over) => Err(denied(&self.key, over, self.held())),
         }
     }
 
     /// The numbers charged so far are answered: they stay charged.
     pub fn spend(&mut self) {
         self.unspent = None;
+    }
+
+    /// Numbers charged and not yet spent.
+    fn held(&self) -> u64 {
+        self.unspent.map_or(0, |unspent| unspent.numbers())
     }
 
     fn add(&mut self, later: Charged) {
@@ -160,10 +165,13 @@ impl Drop for Permit {
     }
 }
 
-fn denied(key: &KeyRecord, over: OverLimit) -> Denied {
+/// `held` are the numbers that go back when the refused permit is dropped: the refusal
+/// tells what is left then.
+fn denied(key: &KeyRecord, over: OverLimit, held: u64) -> Denied {
+    let left = key.limits_view().with_given_back(held);
     match over {
-        OverLimit::LargerThanBurst => Denied::BatchLargerThanBurst { burst: key.limits().burst() },
-        OverLimit::Rate { retry_after } => Denied::RateLimited { retry_after },
-        OverLimit::Day { retry_after } => Denied::QuotaExceeded { retry_after },
+        OverLimit::LargerThanBurst => Denied::BatchLargerThanBurst { burst: left.burst, left },
+        OverLimit::Rate { retry_after } => Denied::RateLimited { retry_after, left },
+        OverLimit::Day { retry_after } => Denied::QuotaExceeded { retry_after, left },
     }
 }

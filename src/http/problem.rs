@@ -9,6 +9,7 @@ use http::{Response, StatusCode};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
 
+use crate::access::LimitsView;
 use crate::clock::Moment;
 use crate::gate::Denied;
 use crate::http::reply::{Reply, ReplyBody};
@@ -133,6 +134,8 @@ pub struct Problem {
     retry_after: Option<Duration>,
     allow: Option<&'static str>,
     to_stranger: bool,
+    /// Boxed: problems of a key's limits alone have it, and errors should be small.
+    left: Option<Box<LimitsView>>,
     fields: Map<String, Value>,
 }
 
@@ -146,6 +149,7 @@ impl Problem {
             retry_after: None,
             allow: None,
             to_stranger: false,
+            left: None,
             fields: Map::new(),
         }
     }
@@ -173,6 +177,11 @@ impl Problem {
     pub const fn to_stranger(mut self) -> Self {
         self.to_stranger = true;
         self
+    }
+
+    /// What is left of the limits of the key that asked, where one of them refused.
+    pub(crate) fn left(&self) -> Option<&LimitsView> {
+        self.left.as_deref()
     }
 
     /// Adds a field that a program can act on.
@@ -313,6 +322,7 @@ fn whole_seconds(wait: Duration) -> u64 {
 impl From<Denied> for Problem {
     fn from(denied: Denied) -> Self {
         let to_stranger = denied.is_of_stranger();
+        let left = denied.left().copied().map(Box::new);
         let problem = match denied {
             Denied::MissingCredential => {
                 Self::new(Code::Unauthenticated, "send `authorization: Bearer <key>` with a valid key")
@@ -336,19 +346,19 @@ impl From<Denied> for Problem {
                 format!("the address seen is {address}; it is not in the key's allow-list"),
             )
             .with("address", address.to_string()),
-            Denied::RateLimited { retry_after } => {
+            Denied::RateLimited { retry_after, .. } => {
                 Self::new(Code::RateLimited, "the key's limit per second is used up").retry_after(retry_after)
             }
-            Denied::QuotaExceeded { retry_after } => {
+            Denied::QuotaExceeded { retry_after, .. } => {
                 Self::new(Code::QuotaExceeded, "the key's limit per day is used up").retry_after(retry_after)
             }
-            Denied::BatchLargerThanBurst { burst } => Self::new(
+            Denied::BatchLargerThanBurst { burst, .. } => Self::new(
                 Code::ContentTooLarge,
                 format!("the key's burst limit allows {burst} numbers at once"),
             )
             .with("burst", burst),
         };
-        Self { to_stranger, ..problem }
+        Self { to_stranger, left, ..problem }
     }
 }
 

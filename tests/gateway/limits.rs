@@ -2,13 +2,26 @@
 
 use serde_json::{Value, json};
 
-use crate::client::Caller;
+use crate::client::{Caller, Reply};
 use crate::harness::Demo;
 
 /// What is left: at once, and of the day.
 fn left(caller: &mut Caller) -> (u64, u64) {
     let limits = caller.get("/v1/limits").good();
     let of = |name: &str| limits["remaining"][name].as_u64().expect("a number");
+    (of("burst"), of("day"))
+}
+
+/// What the fields of a refusal say is left, of limits per second, burst and day.
+fn told_left(refused: &Reply, [per_second, burst, per_day]: [u64; 3]) -> (u64, u64) {
+    let window = burst / per_second;
+    let policy = format!(r#""burst";q={burst};w={window}, "day";q={per_day};w=86400"#);
+    assert_eq!(refused.header("ratelimit-policy"), Some(policy.as_str()));
+    let field = refused.header("ratelimit").expect("what is left");
+    let of = |name: &str| -> u64 {
+        let rest = field.split(&format!(r#""{name}";r="#)).nth(1).and_then(|rest| rest.split(';').next());
+        rest.and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("no {name} in {field}"))
+    };
     (of("burst"), of("day"))
 }
 
@@ -76,6 +89,8 @@ fn over_the_limit_is_told_and_costs_nothing() {
     assert!(answered >= 10, "{answered} of a burst of 10");
     assert_eq!(refused.problem(), (429, "rate-limited".to_owned()));
     assert_eq!(refused.header("retry-after"), Some("1"));
+    let (burst, day) = told_left(&refused, [1, 10, 1_000]);
+    assert_eq!((burst, day), (0, 1_000 - answered as u64));
     for _ in 0..5 {
         let batch = caller.post("/v1/verify/batch", &json!({"pesels": &free[..10]}));
         assert_eq!(batch.status, 429);
@@ -99,6 +114,7 @@ fn over_the_limit_is_told_and_costs_nothing() {
     let too_many = demo.caller_with(&key).post("/v1/verify/batch", &json!({"pesels": &free[..11]}));
     assert_eq!(too_many.problem(), (413, "content-too-large".to_owned()));
     assert_eq!(too_many.json()["burst"], 10);
+    assert_eq!(told_left(&too_many, [1, 10, 1_000]), (10, 1_000), "the refusal costs nothing");
     // The numbers count even when they are too many for any batch.
     let many = json!({"pesels": vec!["x"; 1_001]});
     let reply = demo.caller().post("/v1/verify/batch", &many);
@@ -114,6 +130,7 @@ fn a_day_has_an_end() {
     caller.post("/v1/verify/batch", &json!({"pesels": &free[..10]})).good();
     let refused = caller.post("/v1/verify/batch", &json!({"pesels": &free[..3]}));
     assert_eq!(refused.problem(), (429, "quota-exceeded".to_owned()));
+    assert_eq!(told_left(&refused, [1_000, 1_000, 12]).1, 2);
     let seconds: u64 = refused.header("retry-after").and_then(|text| text.parse().ok()).expect("seconds");
     // A day of the clock change in Warsaw has 25 hours.
     assert!(seconds <= 25 * 3_600, "{seconds}");

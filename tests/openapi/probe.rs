@@ -61,9 +61,15 @@ impl Prober {
         }
         assert!(answer.headers.contains_key("x-request-id"), "{}", told());
         assert_eq!(answer.headers.get("cache-control").map(String::as_str), Some("no-store"));
-        let promised = response.get("headers").and_then(Value::as_object).into_iter().flatten();
-        for (header, _) in promised.filter(|_| media_type != "application/x-ndjson") {
-            assert!(answer.headers.contains_key(header), "{header} is missing: {}", told());
+        let promised = response.get("headers").and_then(Value::as_object);
+        for (header, what) in promised.into_iter().flatten().filter(|_| media_type != "application/x-ndjson")
+        {
+            let of_limits = self.contract.resolve(what).get("x-of-keys-limits").is_some();
+            assert!(of_limits || answer.headers.contains_key(header), "{header} is missing: {}", told());
+        }
+        let has = |header: &str| promised.is_some_and(|promised| promised.contains_key(header));
+        for header in ["ratelimit", "ratelimit-policy"] {
+            assert!(has(header) || !answer.headers.contains_key(header), "{header}: {}", told());
         }
         self.seen.insert((name, answer.status, code));
         answer

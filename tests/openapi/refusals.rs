@@ -23,8 +23,15 @@ pub(super) fn verification_refusals(prober: &mut Prober) {
             let answers: Vec<Answer> = (0..3).map(|_| prober.probe(operation, &greedy)).collect();
             let last = answers.last().expect("three");
             assert_eq!((last.status, last.json()["code"].as_str()), (429, Some(code)), "{}", last.text());
+            assert!(last.headers.contains_key("ratelimit"), "{code}");
+            assert!(last.headers.contains_key("ratelimit-policy"), "{code}");
         }
     }
+    let (_, narrow) = prober.issue_key("127.0.0.0/8", 1, 1_000);
+    let two = request("POST", batch.path).bearer(&narrow).json(&json!({"pesels": ["x", "x"]}));
+    let larger = prober.expect(&batch, &two, 413, "content-too-large");
+    assert_eq!(larger.json()["burst"], json!(1));
+    assert!(larger.headers.contains_key("ratelimit") && larger.headers.contains_key("ratelimit-policy"));
     let asked = prober.asked(&single);
     for (number, reason) in [
         ("5081010001", "length"),

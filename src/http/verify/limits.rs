@@ -1,5 +1,5 @@
-//! `GET /v1/limits`, and the `RateLimit` fields of good answers
-//! (draft-ietf-httpapi-ratelimit-headers).
+//! `GET /v1/limits`, and the `RateLimit` fields of good answers and of what a limit
+//! refuses (draft-ietf-httpapi-ratelimit-headers).
 
 use bytes::{BufMut, BytesMut};
 use http::header::{HeaderName, HeaderValue};

@@ -59,7 +59,12 @@ pub(crate) async fn handle(connection: Rc<Connection>, request: Request<Incoming
                 worker.turn_of_refusal(arrived).await;
             }
             worker.tally.refused(problem.code());
-            problem.into_response(&request_id)
+            let left = problem.left().copied();
+            let mut reply = problem.into_response(&request_id);
+            if let Some(left) = left {
+                limits::add_fields(&connection, reply.headers_mut(), &left, now(worker));
+            }
+            reply
         }
     };
     add_common_headers(reply.headers_mut(), &request_id, connection.over_tls);

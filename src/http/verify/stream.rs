@@ -144,8 +144,8 @@ impl Stream {
             let cost = NonZeroU32::new(u32::try_from(count).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN);
             match gate.admit(&self.connection.peer, identity, cost) {
                 Ok(permit) => return Ok((permit, count)),
-                Err(Denied::BatchLargerThanBurst { burst }) => count = (burst as usize).clamp(1, count),
-                Err(Denied::RateLimited { retry_after }) => {
+                Err(Denied::BatchLargerThanBurst { burst, .. }) => count = (burst as usize).clamp(1, count),
+                Err(Denied::RateLimited { retry_after, .. }) => {
                     tokio::time::sleep(retry_after.min(PACE_WAIT_MAX)).await;
                 }
                 Err(Denied::QuotaExceeded { .. }) if count > 1 => count /= 2,
