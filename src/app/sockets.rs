@@ -45,6 +45,11 @@ impl Sockets {
     /// Binds what has an address and takes what was passed, all of it: a socket
     /// that nobody takes would let callers wait for ever.
     pub(super) fn bind(blueprint: &Blueprint, mut passed: Passed) -> Result<Self, SocketError> {
+        told_apart(&[
+            ("verification", &blueprint.verification_listen),
+            ("admin", &blueprint.admin_listen),
+            ("ops", &blueprint.ops_listen),
+        ])?;
         let sockets = Self {
             verification: bind("verification", &blueprint.verification_listen, &mut passed)?,
             admin: bind("admin", &blueprint.admin_listen, &mut passed)?,
@@ -60,6 +65,23 @@ impl Sockets {
         let of = |sockets: &[Bound]| sockets.iter().map(Bound::address).collect::<io::Result<_>>();
         Ok(Addresses { verification: of(&self.verification)?, admin: of(&self.admin)?, ops: of(&self.ops)? })
     }
+}
+
+/// The kernel binds two sockets to one address, and refuses only when the second is to
+/// listen: when everything is loaded.
+fn told_apart(planes: &[(&'static str, &Vec<Place>)]) -> Result<(), SocketError> {
+    for (at, (plane, places)) in planes.iter().enumerate() {
+        for (other_plane, others) in &planes[..at] {
+            for place in *places {
+                let shared = others.iter().find(|other| place.is_shared_with(other));
+                if let (Place::Address(address), Some(Place::Address(other))) = (place, shared) {
+                    let (address, other) = (*address, *other);
+                    return Err(SocketError::Shared { plane, address, other_plane, other });
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 fn bind(plane: &'static str, places: &[Place], passed: &mut Passed) -> Result<Vec<Bound>, SocketError> {
@@ -182,6 +204,8 @@ impl Bound {
 pub(super) enum SocketError {
     /// An address that is taken, or not ours.
     Bind { plane: &'static str, address: SocketAddr, error: io::Error },
+    /// Two planes on one address.
+    Shared { plane: &'static str, address: SocketAddr, other_plane: &'static str, other: SocketAddr },
     /// The configuration wants what systemd did not pass.
     NotPassed { plane: &'static str },
     /// systemd passed what the configuration does not want.
@@ -197,6 +221,9 @@ impl fmt::Display for SocketError {
         match self {
             Self::Bind { plane, address, error } => {
                 write!(f, "the {plane} plane cannot listen on {address}: {error}")
+            }
+            Self::Shared { plane, address, other_plane, other } => {
+                write!(f, "the {plane} plane cannot listen on {address}: the {other_plane} plane has {other}")
             }
             Self::NotPassed { plane } => write!(
                 f,

@@ -266,9 +266,8 @@ fn listen(key: &'static str, raw: &RawListen) -> Result<Listen, ConfigError> {
                 return Err(ConfigError::value(key, text, allowed));
             }
         };
-        let any_port = matches!(place, Place::Address(address) if address.port() == 0);
-        if places.contains(&place) && !any_port {
-            return Err(ConfigError::value(key, text, "each address once"));
+        if places.iter().any(|other| place.is_shared_with(other)) {
+            return Err(ConfigError::value(key, text, "each address once, and none beside all of its port"));
         }
         places.push(place);
     }
@@ -282,12 +281,11 @@ fn listen(key: &'static str, raw: &RawListen) -> Result<Listen, ConfigError> {
 fn distinct(planes: &[(&'static str, &Listen)]) -> Result<(), ConfigError> {
     for (at, (key, listen)) in planes.iter().enumerate() {
         for (other_key, other) in &planes[..at] {
-            let shared = listen.0.iter().find_map(|place| match place {
-                Place::Address(address) if address.port() != 0 && other.0.contains(place) => Some(address),
-                _ => None,
-            });
-            if let Some(address) = shared {
-                let allowed = format!("an address of its own; {other_key} has this one");
+            let pairs = listen.0.iter().flat_map(|place| other.0.iter().map(move |other| (place, other)));
+            let mut shared = pairs.filter(|(place, other)| place.is_shared_with(other));
+            if let Some((Place::Address(address), Place::Address(other))) = shared.next() {
+                let has = if address == other { "this one" } else { &format!("{other}, which is no other") };
+                let allowed = format!("an address of its own; {other_key} has {has}");
                 return Err(ConfigError::value(key, address, allowed));
             }
         }

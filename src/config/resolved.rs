@@ -1,7 +1,7 @@
 //! The configuration as judged: bounded, related to one another, in words of the
 //! domain, one small struct a part. `judge` alone makes them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -73,6 +73,22 @@ pub enum Place {
     Address(SocketAddr),
     /// The sockets that systemd passes under the plane's own name.
     Systemd,
+}
+
+impl Place {
+    /// Whether the kernel takes both for one, so that the later could not listen: the
+    /// same port of the same address, or of all addresses. `[::]` is IPv4's too.
+    #[must_use]
+    pub fn is_shared_with(&self, other: &Self) -> bool {
+        let (Self::Address(one), Self::Address(other)) = (self, other) else { return self == other };
+        // Port 0 is another one each time.
+        if one.port() == 0 || one.port() != other.port() {
+            return false;
+        }
+        let (ip, other_ip) = (one.ip().to_canonical(), other.ip().to_canonical());
+        let takes_in = |all: IpAddr, ip: IpAddr| all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4());
+        one == other || takes_in(ip, other_ip) || takes_in(other_ip, ip) || (ip == other_ip && ip.is_ipv4())
+    }
 }
 
 /// Where a plane listens: at least one place, none twice.

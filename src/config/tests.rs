@@ -199,6 +199,36 @@ fn relations_between_values_are_judged() {
     assert_eq!(burst, "limits.per_day = 1999: at least limits.burst, which is 2000");
     let same = refused(&format!("{MINIMAL}[ops]\nlisten = \"127.0.0.1:8080\"\n"), &[]);
     assert_eq!(same, "ops.listen = 127.0.0.1:8080: an address of its own; verification.listen has this one");
+    // An unspecified address is every address of its port, and IPv6's is IPv4's too.
+    for (verification, ops) in [
+        ("0.0.0.0:8090", "127.0.0.1:8090"),
+        ("127.0.0.1:8090", "0.0.0.0:8090"),
+        ("[::]:8090", "127.0.0.1:8090"),
+        ("[::1]:8090", "[::]:8090"),
+        ("[::]:8090", "0.0.0.0:8090"),
+        ("[::ffff:127.0.0.1]:8090", "127.0.0.1:8090"),
+    ] {
+        let planes = |ops: &str| {
+            format!("{MINIMAL}[verification]\nlisten = \"{verification}\"\n[ops]\nlisten = {ops}\n")
+        };
+        let shared = refused(&planes(&format!("\"{ops}\"")), &[]);
+        let says = format!(
+            "ops.listen = {ops}: an address of its own; verification.listen has {verification}, which is no other"
+        );
+        assert_eq!(shared, says);
+        let twice = refused(&planes(&format!("[\"{verification}\", \"{ops}\"]")), &[]);
+        assert!(twice.starts_with(&format!("ops.listen = {ops}: each address once")), "{twice}");
+    }
+    for (verification, ops) in [
+        ("0.0.0.0:8090", "127.0.0.1:8091"),
+        ("0.0.0.0:8090", "[::1]:8090"),
+        ("127.0.0.1:8090", "127.0.0.2:8090"),
+        ("0.0.0.0:0", "127.0.0.1:0"),
+    ] {
+        let planes =
+            format!("{MINIMAL}[verification]\nlisten = \"{verification}\"\n[ops]\nlisten = \"{ops}\"\n");
+        assert!(judged(&planes, &[]).is_ok(), "{verification} {ops}");
+    }
     let half = refused(&format!("{MINIMAL}[verification.tls]\nkey_file = \"k\"\n"), &[]);
     assert!(half.starts_with("verification.tls.certificate_file must be said"), "{half}");
     let half = refused(&format!("{MINIMAL}[admin.tls]\ncertificate_file = \"c\"\n"), &[]);

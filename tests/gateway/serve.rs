@@ -175,3 +175,33 @@ fn the_example_configuration_is_good() {
     assert_eq!(check(&dir.path().join("none.toml")).status.code(), Some(2));
     assert!(!dir.path().join("data").exists(), "a check makes nothing");
 }
+
+/// Two planes on one address are told before anything is loaded, by the check and by
+/// a start that no configuration was checked for.
+#[test]
+fn planes_on_one_address_are_told_at_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    // A port that was free a moment ago; nothing is to listen on it here.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    drop(listener);
+    let file = dir.path().join("peselgate.toml");
+    let text = format!(
+        "environment = \"test\"\n[data]\ndirectory = {:?}\n[verification]\nlisten = \"0.0.0.0:{port}\"\n\
+         [admin]\nlisten = \"127.0.0.1:{port}\"\n",
+        dir.path().join("data"),
+    );
+    fs::write(&file, text).expect("written");
+    let check = run(&["serve", "--check-config", "--config", &file.to_string_lossy()]);
+    assert_eq!(check.status.code(), Some(2), "{}", out(&check));
+    let says = format!("admin.listen = 127.0.0.1:{port}: an address of its own");
+    assert!(err(&check).contains(&says), "{}", err(&check));
+
+    let mut demo = program();
+    demo.args(["demo", "--reserved", "10", "--data-dir"]).arg(dir.path().join("demo"));
+    demo.args(["--listen", &format!("0.0.0.0:{port}"), "--admin-listen", &format!("127.0.0.1:{port}")]);
+    let demo = demo.args(["--ops-listen", "127.0.0.1:0"]).output().expect("an end");
+    assert_eq!(demo.status.code(), Some(2), "{}", err(&demo));
+    let says = format!("cannot listen on 127.0.0.1:{port}: the verification plane has 0.0.0.0:{port}");
+    assert!(err(&demo).contains(&says), "{}", err(&demo));
+}
