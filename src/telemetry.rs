@@ -91,6 +91,10 @@ fn describe() {
         "From a request's head to its answer, durable record included."
     );
     describe_gauge!("peselgate_connections", "Connections open on the verification plane.");
+    describe_gauge!(
+        "peselgate_connections_max",
+        "Connections that the verification plane takes at once; more wait for a place."
+    );
     describe_counter!(
         "peselgate_connections_accepted_total",
         "Connections accepted on the verification plane."
@@ -124,6 +128,13 @@ fn describe() {
     describe_counter!("peselgate_backups_total", "Backups that ended, by outcome.");
     for outcome in ["complete", "abandoned", "failed"] {
         metrics::counter!("peselgate_backups_total", "outcome" => outcome).increment(0);
+    }
+    describe_counter!(
+        "peselgate_reloads_total",
+        "Reloads (SIGHUP), by outcome; a failed one changed nothing."
+    );
+    for outcome in ["done", "failed"] {
+        metrics::counter!("peselgate_reloads_total", "outcome" => outcome).increment(0);
     }
     describe_gauge!("peselgate_trail_writable", "1 while answers can be put on record, else 0.");
     describe_gauge!("peselgate_keys", "API keys that are active.");

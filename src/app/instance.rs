@@ -9,9 +9,10 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::blueprint::{Blueprint, TlsFiles};
+use super::blueprint::Blueprint;
 use super::notify::{Notifier, Word};
 use super::process;
+use super::reload::{Certificates, Reloading, Rereading};
 use super::signals::{Signals, Wish};
 use super::sockets::{Addresses, Bound, Passed, Sockets};
 use crate::access::{AccessThread, AccessWriter, DirectoryReader};
@@ -21,11 +22,10 @@ use crate::clock::Clock;
 use crate::datadir::DataDir;
 use crate::gate::Gate;
 use crate::http::admin::{self, AdminHandles};
+use crate::http::control;
 use crate::http::ops::{self, OpsBoard, OpsHandles};
-use crate::http::plane::tls::{ALPN_H2_AND_HTTP1, ALPN_HTTP1, TlsSource};
 use crate::http::plane::{Phase, PlaneHandles, RunningPlane, Tallies};
 use crate::http::verify::status::{StatusBoard, durability_name};
-use crate::http::{control, plane};
 use crate::register::{Commander, Reader, WriterThread};
 use crate::telemetry::Metrics;
 
@@ -66,7 +66,7 @@ pub struct Surroundings<'a> {
     /// Called once all planes answer.
     pub ready: Box<dyn FnOnce(&Addresses) + 'a>,
     /// Reads the configuration again; `None` where there is none.
-    pub reload: Option<Box<dyn Fn() -> Option<Blueprint> + 'a>>,
+    pub reload: Option<Box<Rereading<'a>>>,
 }
 
 /// Runs an instance on this thread's runtime until it is asked to end.
@@ -134,6 +134,7 @@ pub async fn run(
     notifier.tell(Word::Ready);
     let watchdog = tokio::task::spawn_local(keep_alive(Rc::clone(&notifier), plane.tallies()));
 
+    let reloading = Reloading { certificates: &tls, default_limits: &default_limits, gate: &gate };
     let failed = parts.trail.failed();
     let mut failed = std::pin::pin!(failed);
     let trail_failed = loop {
@@ -142,7 +143,7 @@ pub async fn run(
                 Wish::End => break None,
                 Wish::Reload => {
                     notifier.tell(Word::Reloading);
-                    reloaded(&tls, &default_limits, &gate, reload.as_deref());
+                    reloading.reload(reload.as_deref(), &blueprint);
                     notifier.tell(Word::Ready);
                 }
             },
@@ -191,25 +192,6 @@ async fn end(
             tracing::info!("ended");
             Ok(())
         }
-    }
-}
-
-/// The certificates of both planes that may have one.
-struct Certificates {
-    verification: Option<TlsSource>,
-    admin: Option<TlsSource>,
-}
-
-impl Certificates {
-    fn load(blueprint: &Blueprint) -> Result<Self, InstanceError> {
-        let load = |files: &Option<TlsFiles>, alpn| {
-            let source = files.as_ref().map(|files| TlsSource::load(&files.certificate, &files.key, alpn));
-            source.transpose().map_err(|error| InstanceError::new("TLS", error))
-        };
-        Ok(Self {
-            verification: load(&blueprint.verification_tls, ALPN_H2_AND_HTTP1)?,
-            admin: load(&blueprint.admin_tls, ALPN_HTTP1)?,
-        })
     }
 }
 
@@ -340,29 +322,9 @@ fn start_plane(
     let listeners = sockets.into_iter().map(Bound::listen).collect::<std::io::Result<_>>().map_err(failed)?;
     let durability = durability_name(blueprint.durability);
     metrics::gauge!("peselgate_audit_durability_info", "durability" => durability).set(1.0);
+    metrics::gauge!("peselgate_connections_max").set(blueprint.plane.connections_max as f64);
     RunningPlane::start(listeners, blueprint.plane.clone(), tls.verification.clone(), handles, phase)
         .map_err(failed)
-}
-
-/// Reads again what may change while the instance runs; what cannot be read
-/// stays as it was.
-fn reloaded(
-    tls: &Certificates,
-    default_limits: &ArcSwap<crate::access::KeyLimits>,
-    gate: &Gate,
-    reload: Option<&(dyn Fn() -> Option<Blueprint> + '_)>,
-) {
-    for source in [&tls.verification, &tls.admin].into_iter().flatten() {
-        match plane::tls::TlsSource::reload(source) {
-            Ok(()) => tracing::info!("certificate reloaded"),
-            Err(error) => tracing::error!(%error, "the certificate stays as it was"),
-        }
-    }
-    if let Some(blueprint) = reload.and_then(|reload| reload()) {
-        default_limits.store(Arc::new(blueprint.default_limits));
-        gate.set_failure_limits(blueprint.auth_failures);
-        tracing::info!("configuration reloaded");
-    }
 }
 
 /// Tells the service manager that the instance is alive, as long as every

@@ -3,6 +3,7 @@
 //!
 //! - [`blueprint`]: what an instance is built from.
 //! - [`instance`]: the parts at work, from bound sockets to a clean end.
+//! - [`reload`]: what SIGHUP exchanges in them.
 //! - [`demo`]: the test environment in one go.
 //! - [`serve`], [`init`], [`audit`], [`snapshot`], [`restore`]: the server commands.
 
@@ -14,6 +15,7 @@ pub mod init;
 pub mod instance;
 mod notify;
 mod process;
+pub mod reload;
 pub mod restore;
 pub mod serve;
 mod signals;

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::blueprint::Blueprint;
 use super::instance::{InstanceError, Surroundings, run};
 use super::process;
+use super::reload::ReadAgain;
 use super::sockets::Passed;
 use crate::clock::Clock;
 use crate::config::{self, Config, Variables};
@@ -54,18 +55,13 @@ pub fn serve(path: &Path) -> Result<(), InstanceError> {
     let metrics = telemetry::install_metrics().map_err(|error| InstanceError::new("metrics", error))?;
     let data =
         DataDir::lock(&blueprint.data_directory).map_err(|error| InstanceError::new("start", error))?;
-    let read_again = || {
+    let level = &level;
+    let reload = move || {
         let config = load(path)?;
         let blueprint = judged(&config)?;
-        level.set(config.log.level.name()).map_err(|error| InstanceError::new("log", error))?;
-        Ok::<_, InstanceError>(blueprint)
-    };
-    let reload = || match read_again() {
-        Ok(blueprint) => Some(blueprint),
-        Err(error) => {
-            tracing::error!(%error, "the configuration stays as it was");
-            None
-        }
+        let settle =
+            move || level.set(config.log.level.name()).map_err(|error| InstanceError::new("log", error));
+        Ok(ReadAgain { blueprint, settle: Box::new(settle) })
     };
     let surroundings = Surroundings {
         passed,

@@ -180,25 +180,83 @@ fn a_reload_shows_the_new_certificate_and_drops_nobody() {
     let mut standing = Caller::with(connection, &key);
     standing.verify(&fictional(1)).good();
 
-    let reload = |says: &str| {
-        let before = served.instance.stderr().matches(says).count();
-        served.instance.signal(Signal::HUP);
-        wait_for(says, || (served.instance.stderr().matches(says).count() > before).then_some(()));
-    };
     let second = write_certificate(served.dir.path());
-    reload("certificate reloaded");
+    reload(&served, "done");
     standing.verify(&fictional(2)).good();
     let (connection, shown) = open(served.instance.verification, &config(&file, &[]));
     assert_eq!(shown, second);
     Caller::with(connection, &key).verify(&fictional(3)).good();
 
-    // What cannot be read changes nothing.
-    fs::write(served.dir.path().join("tls.key"), "no key").expect("written");
-    reload("certificate stays as it was");
-    let (connection, shown) = open(served.instance.verification, &config(&file, &[]));
-    assert_eq!(shown, second);
-    Caller::with(connection, &key).verify(&fictional(4)).good();
-    standing.verify(&fictional(5)).good();
+    // What cannot be read, and a key that is another certificate's, change nothing.
+    let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    for key_file in ["no key".to_owned(), other.signing_key.serialize_pem()] {
+        fs::write(served.dir.path().join("tls.key"), key_file).expect("written");
+        reload(&served, "failed");
+        let (connection, shown) = open(served.instance.verification, &config(&file, &[]));
+        assert_eq!(shown, second);
+        Caller::with(connection, &key).verify(&fictional(4)).good();
+        standing.verify(&fictional(5)).good();
+    }
+    served.instance.stop();
+}
+
+/// SIGHUP, and what it comes to: the metrics and the log say the same.
+fn reload(served: &Served, outcome: &str) {
+    let sample = |outcome: &str| format!("peselgate_reloads_total{{outcome=\"{outcome}\"}}");
+    let told = |says: &str| served.instance.stderr().matches(says).count();
+    let counts = || ["done", "failed"].map(|outcome| served.instance.count(&sample(outcome)));
+    let log = || [told("configuration and certificates reloaded"), told("nothing is reloaded")];
+    let (before, log_before) = (counts(), log());
+    served.instance.signal(Signal::HUP);
+    let expected = if outcome == "done" { [1, 0] } else { [0, 1] };
+    wait_for("a reload", || (counts() != before).then_some(()));
+    let [done, failed] = counts();
+    assert_eq!([done - before[0], failed - before[1]], expected, "{}", served.instance.stderr());
+    let [done, failed] = log();
+    assert_eq!([done - log_before[0], failed - log_before[1]], expected.map(|count| count as usize));
+}
+
+/// The certificates are where the configuration says by now, on both planes that have
+/// one; a configuration that leads nowhere leaves everything as it was.
+#[test]
+fn a_reload_takes_the_certificates_from_where_the_configuration_says_now() {
+    let dir = tempfile::tempdir().expect("a directory");
+    init(&dir.path().join("data"), "test");
+    let [first_dir, second_dir] = ["first", "second"].map(|name| dir.path().join(name));
+    fs::create_dir(&first_dir).expect("made");
+    fs::create_dir(&second_dir).expect("made");
+    let (first, second) = (write_certificate(&first_dir), write_certificate(&second_dir));
+    let configure = |home: &Path, certificates: &Path, more: &str| {
+        let (certificate, key) = (certificates.join("tls.pem"), certificates.join("tls.key"));
+        let table =
+            |plane: &str| format!("[{plane}.tls]\ncertificate_file = {certificate:?}\nkey_file = {key:?}\n");
+        let tables = format!("{}{}{more}", table("verification"), table("admin"));
+        crate::serve::write_config(home, "test", "", &tables);
+        tables
+    };
+    let tables = configure(dir.path(), &first_dir, "");
+    let served = Served::start_in(dir, "test", "", &tables);
+    let (home, instance) = (served.dir.path(), &served.instance);
+    let shown = |authority: &Path| {
+        let trusted = config(&authority.join("tls.pem"), &[]);
+        [instance.verification, instance.admin].map(|address| open(address, &trusted).1)
+    };
+    assert_eq!(shown(&first_dir), [first.clone(), first.clone()]);
+
+    configure(home, &home.join("nowhere"), "");
+    reload(&served, "failed");
+    assert_eq!(shown(&first_dir), [first.clone(), first.clone()]);
+    // Good certificates beside a wrong value are not taken alone.
+    configure(home, &second_dir, "[limits]\nper_second = 0\n");
+    reload(&served, "failed");
+    assert_eq!(shown(&first_dir), [first.clone(), first]);
+    // TLS that comes or goes would be half a plane's.
+    crate::serve::write_config(home, "test", "", "");
+    reload(&served, "failed");
+
+    configure(home, &second_dir, "");
+    reload(&served, "done");
+    assert_eq!(shown(&second_dir), [second.clone(), second]);
     served.instance.stop();
 }
 

@@ -19,14 +19,12 @@ use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 use super::PlaneSettings;
 
-/// A certificate with its key, swapped as one when the files are read again.
+/// Where a plane's handshakes find the certificate of the moment.
 #[derive(Clone)]
-pub struct TlsSource {
-    certificate_file: PathBuf,
-    key_file: PathBuf,
-    alpn: &'static [&'static [u8]],
-    current: Arc<ArcSwap<ServerConfig>>,
-}
+pub struct TlsSource(Arc<ArcSwap<ServerConfig>>);
+
+/// A certificate with its key, read and found to fit: the two are swapped as one.
+pub struct Certificate(ServerConfig);
 
 /// Why a certificate or its key cannot be used.
 #[derive(Debug)]
@@ -48,40 +46,36 @@ pub const ALPN_H2_AND_HTTP1: &[&[u8]] = &[b"h2", b"http/1.1"];
 /// HTTP/1.1 alone, for the admin plane.
 pub const ALPN_HTTP1: &[&[u8]] = &[b"http/1.1"];
 
-impl TlsSource {
+impl Certificate {
     /// Reads certificate chain and private key (PEM).
     ///
     /// # Errors
     /// When a file cannot be read or the two do not fit.
-    pub fn load(
+    pub fn read(
         certificate_file: &Path,
         key_file: &Path,
         alpn: &'static [&'static [u8]],
     ) -> Result<Self, TlsError> {
-        let config = server_config(certificate_file, key_file, alpn)?;
-        Ok(Self {
-            certificate_file: certificate_file.to_owned(),
-            key_file: key_file.to_owned(),
-            alpn,
-            current: Arc::new(ArcSwap::from_pointee(config)),
-        })
+        server_config(certificate_file, key_file, alpn).map(Self)
+    }
+}
+
+impl TlsSource {
+    /// Begins with this certificate.
+    #[must_use]
+    pub fn new(certificate: Certificate) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(certificate.0)))
     }
 
-    /// Reads the files again; new handshakes use what they hold now, connections
-    /// that stand go on. On an error the old certificate stays.
-    ///
-    /// # Errors
-    /// As [`TlsSource::load`].
-    pub fn reload(&self) -> Result<(), TlsError> {
-        let config = server_config(&self.certificate_file, &self.key_file, self.alpn)?;
-        self.current.store(Arc::new(config));
-        Ok(())
+    /// New handshakes use this one; connections that stand go on.
+    pub fn exchange(&self, certificate: Certificate) {
+        self.0.store(Arc::new(certificate.0));
     }
 
     /// An acceptor with the certificate of this moment.
     #[must_use]
     pub fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.current.load_full())
+        TlsAcceptor::from(self.0.load_full())
     }
 }
 
@@ -140,7 +134,7 @@ impl Handshakes {
             turn.await?;
             let answered = {
                 let _place = self.places.acquire().await.map_err(io::Error::other)?;
-                let answered = hello.into_stream(self.source.current.load_full());
+                let answered = hello.into_stream(self.source.0.load_full());
                 // The place is free when everybody else on this thread has had one.
                 tokio::task::yield_now().await;
                 answered
