@@ -255,3 +255,24 @@ fn there_is_one_backup_at_a_time() {
     drop(second);
     assert_eq!(home.check().0, Some(0));
 }
+
+/// A look at the head begins nothing: no place is taken, nothing is made for nobody.
+#[test]
+fn a_head_request_begins_no_backup() {
+    let demo = Demo::new(100);
+    let mut admin = demo.admin();
+    for method in ["HEAD", "DELETE", "POST"] {
+        let refused = admin.call(method, PATH, None);
+        assert_eq!((refused.status, refused.header("allow")), (405, Some("GET")), "{method}");
+    }
+    assert!(!demo.instance.stderr().contains("a backup begins"));
+    let bearer = admin.bearer.clone();
+    let headers = [("authorization", bearer.as_str()), ("connection", "close")];
+    let backup = admin.connection.request("GET", PATH, &headers, None).expect("an answer");
+    assert_eq!(backup.status, 200, "{}", backup.text());
+    let ended =
+        |outcome: &str| demo.instance.count(&format!("peselgate_backups_total{{outcome=\"{outcome}\"}}"));
+    wait_for("the backup's count", || (ended("complete") == 1).then_some(()));
+    assert_eq!(ended("abandoned"), 0);
+    demo.stop();
+}

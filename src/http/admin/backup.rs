@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use axum::Extension;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::Method;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
@@ -29,7 +30,12 @@ const STALL_MAX: Duration = Duration::from_secs(60);
 /// How long the maker rests when its reader is behind.
 const REST: Duration = Duration::from_millis(2);
 
-pub(super) async fn backup(State(handles): State<Handles>, caller: Caller) -> Result<Response, Problem> {
+/// HEAD is no way to ask: a GET without its body would make the archive all the same.
+pub(super) async fn backup(State(handles): State<Handles>, request: Request) -> Result<Response, Problem> {
+    if request.method() != Method::GET {
+        return Err(Problem::method_not_allowed("GET"));
+    }
+    let caller = Caller::from_request_parts(&mut request.into_parts().0, &handles).await?;
     let officer = caller.needs(&[Role::Operator])?;
     let backup = handles.backups.begin().await.map_err(|error| refused(error, handles.clock.now()))?;
     let (pieces, receiver) = mpsc::channel(PIECES_AHEAD);

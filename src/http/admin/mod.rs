@@ -23,7 +23,7 @@ use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use axum::routing::{get, post, put};
+use axum::routing::{any, get, post, put};
 
 use super::control::{leave, method_not_allowed, not_found};
 use super::problem::{Code, Problem};
@@ -65,7 +65,8 @@ pub fn router(handles: AdminHandles) -> Router {
         .route("/admin/v1/events", get(register::events))
         .route("/admin/v1/feeds", get(feeds::list))
         .route("/admin/v1/import", post(import::import))
-        .route("/admin/v1/backup", get(backup::backup))
+        // Every method is its own to judge: `get` would take HEAD as well.
+        .route("/admin/v1/backup", any(backup::backup))
         .route("/admin/v1/keys", post(keys::issue).get(keys::list))
         .route("/admin/v1/keys/{id}/deactivate", post(keys::deactivate))
         .route("/admin/v1/keys/{id}/addresses", put(keys::set_addresses))
