@@ -269,3 +269,45 @@ fn a_renumbering_is_told_by_those_who_may_and_shown_on_both_numbers() {
         assert_eq!(reply.json()["field"], field, "{body}");
     }
 }
+
+/// `Idempotency-Key` counts for a renumbering as for every other change, also where the
+/// change itself was known before.
+#[test]
+fn a_renumbering_is_told_once_under_its_idempotency_key() {
+    let demo = Demo::shared();
+    let mut register = source(&demo, "pesel-register");
+    let mut tell = |key: &str, body: &Value| {
+        register.try_call("POST", RENUMBER, &[("idempotency-key", key)], Some(body)).expect("an answer")
+    };
+    let (first, other) = (renumbering(&number(30), &number(31)), renumbering(&number(30), &number(32)));
+    for malformed in ["", &"k".repeat(256)] {
+        assert_eq!(tell(malformed, &first).problem(), (400, "malformed-request".to_owned()));
+    }
+    let told = tell("k1", &first);
+    assert_eq!(told.status, 201, "{}", told.text());
+    let again = tell("k1", &first);
+    assert_eq!((again.status, again.json()), (200, told.json()));
+    assert_eq!(tell("k1", &other).problem(), (409, "idempotency-mismatch".to_owned()));
+    // Under another key it was known already: the key is taken all the same.
+    assert_eq!(tell("k2", &first).status, 200);
+    assert_eq!(tell("k2", &other).problem(), (409, "idempotency-mismatch".to_owned()));
+    let entry = demo.admin().post("/admin/v1/entries/query", &json!({ "pesel": number(30) })).good();
+    assert_eq!(entry["events"].as_array().map(Vec::len), Some(1), "the refused ones are not recorded");
+    // A key is another one for another caller.
+    let of_another = official(&demo).try_call("POST", RENUMBER, &[("idempotency-key", "k1")], Some(&other));
+    assert_eq!(of_another.expect("an answer").status, 201);
+}
+
+/// A field that a reservation does not have makes it malformed, and malformed requests
+/// take no place in a feed: the mended one comes under the same number.
+#[test]
+fn a_malformed_reservation_takes_no_place_in_its_feed() {
+    let demo = Demo::new(10);
+    let mut feed = source(&demo, "pesel-register");
+    let mut body = message(&number(40), 1);
+    body["reserve_again_at"] = json!("2090-01-01T00:00:00Z");
+    assert_eq!(feed.post(RESERVE, &body).problem(), (400, "malformed-request".to_owned()));
+    assert_eq!(gap(&mut feed, RESERVE, &message(&number(41), 2)), 1);
+    assert_eq!(feed.post(RESERVE, &message(&number(40), 1)).status, 201);
+    demo.stop();
+}

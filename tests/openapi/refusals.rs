@@ -66,6 +66,11 @@ fn renumbering_refusals(prober: &mut Prober) {
         let request = prober.asked(&renumber).json(&body);
         prober.expect(&renumber, &request, status, code);
     }
+    let keyed = prober.asked(&renumber).header("idempotency-key", "r1");
+    let told = |moment: &str| json!({"old": old, "new": new, "moment": moment});
+    prober.expect(&renumber, &keyed.clone().json(&told(past)), 200, "");
+    let changed = keyed.json(&told("2025-04-01T08:00:00Z"));
+    prober.expect(&renumber, &changed, 409, "idempotency-mismatch");
 }
 
 pub(super) fn register_refusals(prober: &mut Prober) {

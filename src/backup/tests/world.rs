@@ -91,7 +91,7 @@ impl World {
                 registrant: Registrant::new("Rejestr PESEL").expect("a name"),
             };
             let delivery = Delivery::new(FeedSequence::FIRST, b"the first message");
-            world.commander.renumber(renumbering, Some(delivery)).await.expect("renumbered");
+            world.commander.renumber(renumbering, None, Some(delivery)).await.expect("renumbered");
             let label = Name::parse("operator").expect("a name");
             let operator = NewToken::operator(label);
             let idempotency = IdempotencyKey::parse(

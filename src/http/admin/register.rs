@@ -57,6 +57,8 @@ pub(super) async fn reserve(
     caller: Caller,
     Json(body): Json<ChangeBody>,
 ) -> Result<(StatusCode, Answer<Value>), Problem> {
+    // A field that a reservation does not have: as every other malformed request, it
+    // takes no place in a feed.
     if body.reserve_again_at.is_some() {
         return Err(Problem::new(Code::MalformedRequest, "`reserve_again_at` belongs to a withdrawal"));
     }
@@ -128,7 +130,12 @@ pub(super) fn speaks_for(officer: &Officer, channel: Channel, registrant: &str) 
     }
 }
 
-fn idempotency(caller: &Caller, kind: EventKind, request: &[u8]) -> Result<Option<Idempotency>, Problem> {
+/// The idempotency key of a change of this kind, scoped to the caller's token.
+pub(super) fn idempotency(
+    caller: &Caller,
+    kind: EventKind,
+    request: &[u8],
+) -> Result<Option<Idempotency>, Problem> {
     let Some(key) = caller.idempotency_key.as_deref() else { return Ok(None) };
     let wrong =
         || Problem::new(Code::MalformedRequest, "`idempotency-key` has 1 to 255 visible ASCII characters");

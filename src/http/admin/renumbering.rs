@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::body::Json;
 use super::feeds::Delivered;
 use super::keys::invalid;
-use super::register::shown;
+use super::register::{idempotency, shown};
 use super::{Caller, Handles};
 use crate::access::{ChannelName, Name, Role};
 use crate::clock::Moment;
@@ -50,12 +50,13 @@ pub(super) async fn renumber(
     };
     let registrant = officer.registrant().map_or(PESEL_REGISTER, Name::as_str);
     let request = serde_json::to_vec(&body).map_err(|_| Problem::internal())?;
+    let idempotency = idempotency(&caller, EventKind::Renumbering, &request)?;
     let delivered = Delivered::read(&officer, EventKind::Renumbering, body.feed_sequence, &request)?;
     let renumbering = match renumbering(&body, channel, registrant) {
         Ok(renumbering) => renumbering,
         Err(problem) => return Err(delivered.passed_over(&handles.commander, problem).await),
     };
-    let outcome = handles.commander.renumber(renumbering, delivered.delivery()).await?;
+    let outcome = handles.commander.renumber(renumbering, idempotency, delivered.delivery()).await?;
     let status = if outcome.replayed() { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, Answer(shown(outcome.event()))))
 }

@@ -8,7 +8,7 @@ use super::super::law::{Renumbering, decide, renumber};
 use super::super::schedule::Due;
 use super::super::snapshot::Snapshot;
 use super::super::store::{
-    Appended, Appending, Delivered, FeedAnswer, Head, Remembered, Store, StoreError, Waiting,
+    Appended, Appending, Delivered, FeedAnswer, Head, Idempotency, Remembered, Store, StoreError, Waiting,
 };
 use super::super::words::{Sequence, Stamp};
 use super::import::import;
@@ -81,11 +81,15 @@ impl Batch<'_, '_> {
         Ok(match message {
             Message::Submit(submission, _) => {
                 let feed = submission.delivery.map(|delivery| (Feed::of(&submission.command), delivery));
-                Verdict::Submitted(self.in_order(feed, |batch| batch.submit(submission))?)
+                let idempotency = submission.idempotency.as_ref();
+                let carry_out = |batch: &mut Self| batch.once(idempotency, |batch| batch.submit(submission));
+                Verdict::Submitted(self.in_order(feed, carry_out)?)
             }
-            Message::Renumber(renumbering, delivery, _) => {
+            Message::Renumber(renumbering, idempotency, delivery, _) => {
                 let feed = delivery.map(|delivery| (Feed::of_renumbering(renumbering), delivery));
-                Verdict::Submitted(self.in_order(feed, |batch| batch.renumber(renumbering))?)
+                let carry_out =
+                    |batch: &mut Self| batch.once(idempotency.as_ref(), |batch| batch.renumber(renumbering));
+                Verdict::Submitted(self.in_order(feed, carry_out)?)
             }
             Message::PassOver(feed, delivery, _) => Verdict::PassedOver(self.pass_over(feed, delivery)?),
             Message::Import(chunk, _) => Verdict::Imported(import(&mut self.appending, chunk, self.now)?),
@@ -202,26 +206,36 @@ impl Batch<'_, '_> {
     }
 
     fn submit(&mut self, submission: &Submission) -> Result<Result<Outcome, CommandError>, StoreError> {
-        if let Some(request) = &submission.idempotency {
-            match self.appending.recall(request, self.now)? {
-                Remembered::Nothing => {}
-                Remembered::OtherRequest => return Ok(Err(CommandError::IdempotencyConflict)),
-                Remembered::Event(sequence) => {
-                    let event = self.known(sequence)?;
-                    return Ok(Ok(Outcome { event, replayed: true }));
-                }
-            }
-        }
         let record = self.appending.record(submission.command.ordinal)?;
         let event = match decide(record.entry(), &submission.command, self.now) {
             Ok(event) => event,
             Err(refusal) => return Ok(Err(CommandError::Refused(refusal))),
         };
         let event = self.appending.append(record, event)?;
-        if let Some(request) = &submission.idempotency {
-            self.appending.remember(request, event.sequence(), self.now)?;
-            self.fresh.insert(event.sequence(), event.clone());
-        }
         Ok(Ok(Outcome { event, replayed: false }))
+    }
+
+    /// Carries out what was not asked under this key before, and remembers what it came
+    /// to; what was is answered as then.
+    fn once(
+        &mut self,
+        request: Option<&Idempotency>,
+        carry_out: impl FnOnce(&mut Self) -> Result<Result<Outcome, CommandError>, StoreError>,
+    ) -> Result<Result<Outcome, CommandError>, StoreError> {
+        let Some(request) = request else { return carry_out(self) };
+        match self.appending.recall(request, self.now)? {
+            Remembered::Nothing => {}
+            Remembered::OtherRequest => return Ok(Err(CommandError::IdempotencyConflict)),
+            Remembered::Event(sequence) => {
+                let event = self.known(sequence)?;
+                return Ok(Ok(Outcome { event, replayed: true }));
+            }
+        }
+        let carried_out = carry_out(self)?;
+        if let Ok(outcome) = &carried_out {
+            self.appending.remember(request, outcome.event.sequence(), self.now)?;
+            self.fresh.insert(outcome.event.sequence(), outcome.event.clone());
+        }
+        Ok(carried_out)
     }
 }

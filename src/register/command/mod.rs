@@ -172,7 +172,12 @@ pub struct Commander {
 /// What the writer is told.
 enum Message {
     Submit(Submission, oneshot::Sender<Result<Outcome, CommandError>>),
-    Renumber(Renumbering, Option<Delivery>, oneshot::Sender<Result<Outcome, CommandError>>),
+    Renumber(
+        Renumbering,
+        Option<Idempotency>,
+        Option<Delivery>,
+        oneshot::Sender<Result<Outcome, CommandError>>,
+    ),
     PassOver(Feed, Delivery, oneshot::Sender<Result<(), CommandError>>),
     Import(Chunk, oneshot::Sender<Result<ImportOutcome, CommandError>>),
 }
@@ -233,10 +238,11 @@ impl Commander {
     pub async fn renumber(
         &self,
         renumbering: Renumbering,
+        idempotency: Option<Idempotency>,
         delivery: Option<Delivery>,
     ) -> Result<Outcome, CommandError> {
         let (reply, answer) = oneshot::channel();
-        self.enqueue(Message::Renumber(renumbering, delivery, reply))?;
+        self.enqueue(Message::Renumber(renumbering, idempotency, delivery, reply))?;
         answer.await.unwrap_or_else(|_| Err(self.unavailable()))
     }
 

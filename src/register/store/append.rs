@@ -32,8 +32,8 @@ pub(in super::super) struct Appending<'txn, 'base> {
     renumberings: Table<'txn, (u32, u64), ()>,
     memory: Memory<'txn>,
     feeds: Feeds<'txn>,
-    /// Has a feed gone on? It may without any event.
-    feeds_moved: bool,
+    /// Has a feed gone on, or was a request remembered? Both may be without any event.
+    beside_events: bool,
     head: Head,
     row: RowBuilder,
     /// The snapshot as of the last commit: who is absent there has no history
@@ -82,7 +82,7 @@ impl<'txn, 'base> Appending<'txn, 'base> {
             renumberings: txn.open_table(RENUMBERINGS_TABLE)?,
             memory: Memory::open(txn)?,
             feeds: Feeds::open(txn)?,
-            feeds_moved: false,
+            beside_events: false,
             head,
             row: RowBuilder::after(head.sequence, head.hash),
             base,
@@ -176,6 +176,7 @@ impl<'txn, 'base> Appending<'txn, 'base> {
         sequence: Sequence,
         now: Stamp,
     ) -> Result<(), StoreError> {
+        self.beside_events = true;
         self.memory.remember(request, sequence, now)
     }
 
@@ -196,7 +197,7 @@ impl<'txn, 'base> Appending<'txn, 'base> {
         answer: FeedAnswer,
         now: Stamp,
     ) -> Result<(), StoreError> {
-        self.feeds_moved = true;
+        self.beside_events = true;
         self.feeds.take(feed, delivery, answer, now)
     }
 
@@ -227,7 +228,7 @@ impl<'txn, 'base> Appending<'txn, 'base> {
 
     /// Is there nothing to commit?
     pub(in super::super) fn is_empty(&self) -> bool {
-        self.row.sequence() == self.head.sequence && !self.feeds_moved
+        self.row.sequence() == self.head.sequence && !self.beside_events
     }
 
     /// Writes what is left to write; the commit is the caller's.

@@ -46,7 +46,7 @@ fn deliver(opened: &Opened, feed: &Feed, sequence: u64, asked: Asked) -> Answer 
                 channel,
                 registrant: registrant.clone(),
             };
-            opened.runtime.block_on(opened.commander.renumber(told, Some(delivery)))
+            opened.runtime.block_on(opened.commander.renumber(told, None, Some(delivery)))
         }
         Asked::Rubbish(_) => {
             let taken = opened.runtime.block_on(opened.commander.pass_over(feed.clone(), delivery));

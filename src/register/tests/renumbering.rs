@@ -23,7 +23,7 @@ fn the_old_number_keeps_its_reservation_and_the_new_one_has_none() {
     use EventKind::{Renumbering, Reservation, Withdrawal};
     let disk = Disk::default();
     let opened = Opened::with(disk.opener()).expect("it opens");
-    let tell = |opened: &Opened, told| opened.runtime.block_on(opened.commander.renumber(told, None));
+    let tell = |opened: &Opened, told| opened.runtime.block_on(opened.commander.renumber(told, None, None));
     opened.submit(reserve(person(1))).expect("allowed");
     opened.submit(withdraw_until(person(1), 3_600)).expect("allowed");
     let before = opened.states();
@@ -38,7 +38,10 @@ fn the_old_number_keeps_its_reservation_and_the_new_one_has_none() {
     assert!(tell(&opened, renumbering(1, 2, -60)).expect("known").replayed());
     let twice = opened.runtime.block_on(async {
         let told = renumbering(2, 3, -50);
-        tokio::join!(opened.commander.renumber(told.clone(), None), opened.commander.renumber(told, None))
+        tokio::join!(
+            opened.commander.renumber(told.clone(), None, None),
+            opened.commander.renumber(told, None, None)
+        )
     });
     assert_eq!(twice.0.expect("recorded").event(), twice.1.expect("known").event());
     let refused =

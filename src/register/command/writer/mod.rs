@@ -332,7 +332,7 @@ impl Writer {
         }
         // Who asked may be gone; the change stands all the same.
         match (message, verdict) {
-            (Message::Submit(_, reply) | Message::Renumber(_, _, reply), Verdict::Submitted(result)) => {
+            (Message::Submit(_, reply) | Message::Renumber(_, _, _, reply), Verdict::Submitted(result)) => {
                 self.measures.count(match &result {
                     Ok(outcome) if outcome.replayed => Counted::Replayed,
                     Ok(_) => Counted::Recorded,
