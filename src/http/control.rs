@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::header::ALLOW;
+use axum::http::HeaderValue;
+use axum::http::header::{ALLOW, CONNECTION, TRANSFER_ENCODING};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 
 use super::closing::{self, Documented, Left, Plane};
-use super::message::target_fits;
+use super::message::{host_is_one, target_fits};
 use super::panic::{Panicked, catch_panic};
 use super::plane::Phase;
 use super::plane::tls::TlsSource;
@@ -50,6 +51,10 @@ struct Times {
     /// For progress while an answer is written.
     write_stall: Duration,
 }
+
+/// Whether a connection's bytes are encrypted.
+#[derive(Debug, Clone, Copy)]
+struct OverTls(bool);
 
 /// Serves a plane on this listener until the phase is [`Phase::Draining`].
 ///
@@ -104,7 +109,9 @@ async fn connection(
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     socket2::SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES)?;
-    let router = router.layer(axum::Extension(Peer::from_socket(address)));
+    let router = router
+        .layer(axum::Extension(Peer::from_socket(address)))
+        .layer(axum::Extension(OverTls(tls.is_some())));
     match tls {
         None => http(stream, router, TIMES, phase).await,
         Some(source) => {
@@ -166,12 +173,18 @@ impl IntoResponse for Problem {
 pub(super) async fn leave(request: Request, next: Next) -> Response {
     let request_id = RequestId::of(request.headers(), || rand::rng().next_u64());
     let patience = request.extensions().get::<Patience>().cloned();
+    let over_tls = request.extensions().get().is_some_and(|OverTls(over_tls)| *over_tls);
+    // A coded message is the last on its connection: whoever read its end elsewhere has
+    // nothing answered behind it.
+    let is_last = request.headers().contains_key(TRANSFER_ENCODING);
     let request = match request.extensions().get::<Unread>().cloned() {
         Some(unread) => request.map(|body| unread.watch(body)),
         None => request,
     };
     let handled = async {
-        match target_fits(request.uri()) {
+        let judged =
+            target_fits(request.uri()).and_then(|()| host_is_one(request.version(), request.headers()));
+        match judged {
             Ok(()) => next.run(request).await,
             Err(problem) => IntoResponse::into_response(problem),
         }
@@ -198,7 +211,10 @@ pub(super) async fn leave(request: Request, next: Next) -> Response {
     if let Some(patience) = patience {
         patience.become_that_of(response.extensions().get().copied());
     }
-    add_common_headers(response.headers_mut(), &request_id, false);
+    add_common_headers(response.headers_mut(), &request_id, over_tls);
+    if is_last {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     response
 }
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, Uri, Version};
 use hyper::body::{Body, Incoming};
 
@@ -31,6 +31,34 @@ pub(crate) fn target_fits(target: &Uri) -> Result<(), Problem> {
     if bytes > TARGET_BYTES_MAX {
         let detail = format!("a request target has at most {TARGET_BYTES_MAX} bytes");
         return Err(Problem::new(Code::UriTooLong, detail).with("bytes_max", TARGET_BYTES_MAX));
+    }
+    Ok(())
+}
+
+/// HTTP/1.1 names exactly one host (RFC 9112, 3.2): two of them are two opinions
+/// on where a request goes.
+///
+/// # Errors
+/// 400.
+pub(crate) fn host_is_one(version: Version, headers: &HeaderMap) -> Result<(), Problem> {
+    if version != Version::HTTP_11 {
+        return Ok(());
+    }
+    let mut hosts = headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(_), None) => Ok(()),
+        _ => Err(Problem::new(Code::MalformedRequest, "HTTP/1.1 has exactly one host field")),
+    }
+}
+
+/// Refuses a transfer coding around what has a length beforehand: only a stream has
+/// none, everywhere else it is a second opinion on where the message ends.
+///
+/// # Errors
+/// 400.
+pub(crate) fn has_length(headers: &HeaderMap) -> Result<(), Problem> {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return Err(Problem::new(Code::MalformedRequest, "send content-length, no transfer-encoding"));
     }
     Ok(())
 }
@@ -97,11 +125,7 @@ pub(crate) async fn read_whole(
     bytes_max: usize,
     arrived: Instant,
 ) -> Result<WholeBody, Problem> {
-    if headers.contains_key(TRANSFER_ENCODING) {
-        // Only a stream has no length beforehand; everywhere else a transfer
-        // coding is a second opinion on where the message ends.
-        return Err(Problem::new(Code::MalformedRequest, "send content-length, no transfer-encoding"));
-    }
+    has_length(headers)?;
     if body.size_hint().lower() > bytes_max as u64 {
         return Err(too_large(bytes_max));
     }

@@ -158,3 +158,47 @@ fn pipelined_requests_are_answered_in_order() {
         assert_eq!(reply.header("x-request-id"), Some(format!("t{turn}").as_str()));
     }
 }
+
+/// The control planes read a head as the public one does: one host, a transfer coding
+/// for an import alone, and nothing answered behind one.
+#[test]
+fn the_control_planes_are_as_strict() {
+    let demo = Demo::shared();
+    let token = demo.token();
+    let (admin, ops) = (demo.instance.admin, demo.instance.ops);
+    let smuggled = format!("GET /admin/v1/keys HTTP/1.1\r\nauthorization: Bearer {token}\r\n\r\n");
+    let coded = "transfer-encoding: chunked\r\n\r\n0\r\n\r\n";
+    for (plane, path) in [(admin, "/admin/v1/keys"), (ops, "/livez")] {
+        let get = format!("GET {path} HTTP/1.1\r\nauthorization: Bearer {token}\r\n");
+        let end = "connection: close\r\n\r\n";
+        for (what, fields) in [
+            ("no host", end.to_owned()),
+            ("two hosts", format!("host: a\r\nhost: b\r\n{end}")),
+            ("two hosts and a coding", format!("host: a\r\nhost: b\r\n{coded}{smuggled}")),
+        ] {
+            let bytes = format!("{get}{fields}");
+            assert_refused(plane, what, bytes.as_bytes(), 400, "malformed-request");
+        }
+        // An older client names none.
+        let old = format!("GET {path} HTTP/1.0\r\nauthorization: Bearer {token}\r\n\r\n");
+        assert_eq!(answers(plane, old.as_bytes())[0].status, 200, "{path}");
+        let bytes = format!("{get}host: g\r\n{coded}{smuggled}");
+        let replies = answers(plane, bytes.as_bytes());
+        assert_eq!(replies.len(), 1, "{path}: {replies:?}");
+        assert_eq!((replies[0].status, replies[0].header("connection")), (200, Some("close")), "{path}");
+    }
+    let body = r#"{"pesel":"x"}"#;
+    let post = |path: &str, media_type: &str, body: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: g\r\nauthorization: Bearer {token}\r\ncontent-type: {media_type}\r\n\
+             transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n{smuggled}",
+            body.len()
+        )
+    };
+    let needless = post("/admin/v1/entries/query", "application/json", body);
+    assert_refused(admin, "a needless coding", needless.as_bytes(), 400, "malformed-request");
+    let import = post("/admin/v1/import", "application/x-ndjson", "\n");
+    let replies = answers(admin, import.as_bytes());
+    assert_eq!(replies.len(), 1, "behind an import: {replies:?}");
+    assert_eq!((replies[0].status, replies[0].header("connection")), (200, Some("close")));
+}

@@ -301,3 +301,21 @@ fn a_silent_client_keeps_nobody_out() {
     drop((silent, half));
     served.instance.stop();
 }
+
+#[test]
+fn the_admin_plane_over_tls_says_to_stay_there() {
+    let dir = tempfile::tempdir().expect("a directory");
+    init(&dir.path().join("data"), "test");
+    write_certificate(dir.path());
+    let file = dir.path().join("tls.pem");
+    let key_file = dir.path().join("tls.key");
+    let tables = format!("[admin.tls]\ncertificate_file = {file:?}\nkey_file = {key_file:?}");
+    let served = Served::start_in(dir, "test", "", &tables);
+    let (mut connection, _) = open(served.instance.admin, &config(&file, &[]));
+    let says = |reply: &crate::client::Reply| reply.header("strict-transport-security").is_some();
+    for path in ["/admin/v1/keys", "/none"] {
+        assert!(says(&connection.request("GET", path, &[], None).expect("an answer")), "{path}");
+    }
+    assert!(!says(&served.instance.ask_ops("/livez")), "in the clear it would be believed by nobody");
+    served.instance.stop();
+}

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, DeserializeOwned, MapAccess, Visitor};
 
-use crate::http::message::{MediaType, media_type};
+use crate::http::message::{MediaType, has_length, media_type};
 use crate::http::problem::{Code, Problem};
 use crate::http::verify::ask::malformed;
 use crate::limits::ADMIN_BODY_BYTES_MAX;
@@ -33,6 +33,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
         if media_type(request.headers())? != MediaType::Json {
             return Err(Problem::new(Code::UnsupportedMediaType, "send content-type: application/json"));
         }
+        has_length(request.headers())?;
         let reading = axum::body::to_bytes(request.into_body(), ADMIN_BODY_BYTES_MAX);
         let read = tokio::time::timeout(BODY_READ_TIMEOUT, reading).await;
         let read =

@@ -22,8 +22,8 @@ use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::time::Instant;
 
-use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, Request, Version};
+use http::header::{AUTHORIZATION, CONNECTION, HeaderValue, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, Request};
 use hyper::body::{Body, Incoming};
 
 use crate::audit::RecordRefused;
@@ -84,7 +84,7 @@ async fn route(
     if connection.http2 {
         message::head_fits(request.uri(), request.headers())?;
     }
-    host_is_one(&request)?;
+    message::host_is_one(request.version(), request.headers())?;
     if request.uri().query().is_some() {
         // Nothing here takes a query, and a number in a URL ends up in somebody's log.
         return Err(Problem::new(Code::MalformedRequest, "no query is taken; numbers go into the body"));
@@ -120,19 +120,6 @@ fn only_get(method: &Method) -> Result<(), Problem> {
     match *method {
         Method::GET | Method::HEAD => Ok(()),
         _ => Err(Problem::method_not_allowed("GET, HEAD")),
-    }
-}
-
-/// HTTP/1.1 names exactly one host (RFC 9112, 3.2): two of them are two opinions
-/// on where a request goes.
-fn host_is_one(request: &Request<Incoming>) -> Result<(), Problem> {
-    if request.version() != Version::HTTP_11 {
-        return Ok(());
-    }
-    let mut hosts = request.headers().get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(_), None) => Ok(()),
-        _ => Err(Problem::new(Code::MalformedRequest, "HTTP/1.1 has exactly one host field")),
     }
 }
 
