@@ -10,6 +10,7 @@ use super::super::words::{Channel, EventKind, Registrant, Sequence, Stamp};
 use super::CommandError;
 use super::run::Chunk;
 use crate::clock::Moment;
+use crate::limits::HISTORY_EVENTS_MAX;
 use crate::pesel::Ordinal;
 
 /// An event as an import brings it.
@@ -70,12 +71,17 @@ pub enum LineReason {
     KindNotImported,
     /// A reservation with an end.
     EndOfNoWithdrawal,
+    /// A withdrawal through a channel that only reserves (art. 23f, 23g): no history
+    /// has one.
+    ChannelMayNotWithdraw,
     /// A temporary withdrawal through another channel (art. 23d(3)).
     TemporaryWithdrawalByEServiceOnly,
     /// A temporary withdrawal for less than 30 minutes.
     ReReservationTooSoon,
     /// The withdrawal is known, with another end or with none.
     EndDiffers,
+    /// The number has as many events as a history holds ([`HISTORY_EVENTS_MAX`]).
+    HistoryFull,
 }
 
 impl LineReason {
@@ -91,9 +97,11 @@ impl LineReason {
             Self::KindNotImported => "kind-not-imported",
             // As for `POST /admin/v1/reservations`.
             Self::EndOfNoWithdrawal => "malformed-request",
+            Self::ChannelMayNotWithdraw => "channel-may-not-withdraw",
             Self::TemporaryWithdrawalByEServiceOnly => "temporary-withdrawal-by-e-service-only",
             Self::ReReservationTooSoon => "re-reservation-too-soon",
             Self::EndDiffers => "reserve-again-at-differs",
+            Self::HistoryFull => "history-full",
         }
     }
 }
@@ -200,6 +208,9 @@ impl Planner<'_> {
         if at > self.now {
             return Err(LineReason::FutureMoment);
         }
+        if self.record.events().len() + self.planned.len() >= HISTORY_EVENTS_MAX {
+            return Err(LineReason::HistoryFull);
+        }
         let mut entry = self.entry;
         let ended = self.ended_before(line.kind, at);
         if let Some((_, end)) = ended {
@@ -231,14 +242,15 @@ impl Planner<'_> {
     /// The event that the line tells, if it is known: when it is to end. The same
     /// one if there is, so that a history sent again is recognised.
     fn known_end(&self, line: &ImportLine, at: Stamp, again_at: Option<Stamp>) -> Option<Option<Stamp>> {
-        let recorded = self
-            .record
-            .events()
-            .iter()
-            .map(|known| (known.kind, known.at, known.channel, known.reserve_again_at));
-        let known = recorded.chain(self.planned.iter().copied());
+        // Both in the order of their moments.
+        let (recorded, planned) = (self.record.events(), &self.planned[..]);
+        let recorded = &recorded[recorded.partition_point(|known| known.at < at)..];
+        let planned = &planned[planned.partition_point(|(_, moment, ..)| *moment < at)..];
+        let recorded =
+            recorded.iter().map(|known| (known.kind, known.at, known.channel, known.reserve_again_at));
+        let known = recorded.chain(planned.iter().copied()).take_while(|(_, moment, ..)| *moment == at);
         let mut ends = known
-            .filter(|(kind, moment, channel, _)| (*kind, *moment, *channel) == (line.kind, at, line.channel))
+            .filter(|(kind, _, channel, _)| (*kind, *channel) == (line.kind, line.channel))
             .map(|(.., end)| end);
         let first = ends.next()?;
         Some(if first == again_at || ends.any(|end| end == again_at) { again_at } else { first })
@@ -258,6 +270,9 @@ fn check_kind(line: &ImportLine, at: Stamp, again_at: Option<Stamp>) -> Result<(
     match (line.kind, again_at) {
         (EventKind::Renumbering, _) => Err(LineReason::KindNotImported),
         (EventKind::Reservation, Some(_)) => Err(LineReason::EndOfNoWithdrawal),
+        (EventKind::Withdrawal, _) if !law::may_withdraw(line.channel) => {
+            Err(LineReason::ChannelMayNotWithdraw)
+        }
         (EventKind::Withdrawal, Some(again_at)) => {
             law::check_end(line.channel, at, again_at).map_err(|refusal| match refusal {
                 Refusal::TemporaryWithdrawalByEServiceOnly => LineReason::TemporaryWithdrawalByEServiceOnly,

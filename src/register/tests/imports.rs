@@ -1,6 +1,7 @@
 //! Imports: all of a chunk or nothing, and again without harm.
 
 use super::*;
+use crate::limits::{HISTORY_EVENTS_MAX, IMPORT_CHUNK_LINES};
 use EventKind::{Reservation, Withdrawal};
 
 fn opened() -> (tempfile::TempDir, Opened) {
@@ -192,4 +193,28 @@ fn a_refused_chunk_does_not_end_its_import() {
     });
     let refusals = vec![LineRefusal { index: 0, reason: LineReason::NotReserved }];
     assert_eq!(outcomes, (Err(CommandError::ImportRefused(refusals)), Ok(5)));
+}
+
+/// A history is read and written whole, and must fit into a backup.
+#[test]
+fn a_history_does_not_grow_without_end() {
+    let (_dir, opened) = opened();
+    let max = HISTORY_EVENTS_MAX as i64;
+    let again = |seconds| line(person(1), Reservation, seconds - max, Channel::PeselRegister);
+    let lines: Vec<_> = (0..max).map(again).collect();
+    for chunk in lines.chunks(IMPORT_CHUNK_LINES) {
+        opened.import(chunk.to_vec()).expect("imported");
+    }
+    let refusals = vec![LineRefusal { index: 0, reason: LineReason::HistoryFull }];
+    assert_eq!(opened.import(vec![again(max)]), Err(CommandError::ImportRefused(refusals)));
+    assert_eq!(opened.import(lines[..9].to_vec()).map(|told| told.already_there), Ok(9));
+    let refused = opened.submit(ex_officio(person(1)));
+    assert_eq!(refused.err(), Some(CommandError::Refused(Refusal::AlreadyReserved)));
+    // Nobody is kept from what has an effect.
+    opened.submit(withdraw(person(1))).expect("allowed");
+    opened.submit(ex_officio(person(1))).expect("it was not reserved");
+    let mut import = RegisterImport::judging();
+    let export = opened.reader.export().expect("readable");
+    export.each_chunk(&mut |chunk| import.chunk(chunk)).expect("what a backup takes");
+    assert_eq!(import.finish().expect("whole").sequence.value(), max as u64 + 2);
 }
