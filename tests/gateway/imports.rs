@@ -91,6 +91,28 @@ fn a_refused_line_has_a_name_and_takes_its_chunk_along() {
     }
 }
 
+/// In a later chunk, too: what can be read of the lines of a refused one counts.
+#[test]
+fn what_comes_behind_a_refused_chunk_is_not_recorded_before_it() {
+    let demo = Demo::new(1_000);
+    let mut many = line(0, "reservation", EARLY, json!({"registrant": " "}));
+    many += &line(1, "reservation", EARLY, json!({}));
+    many += &line(2, "reservation", EARLY, json!({"pesel": "44851401358"}));
+    many.extend((3..10_000).map(|n| line(n, "reservation", EARLY, json!({}))));
+    let behind = "2024-04-01T00:00:00Z";
+    for place in [0, 1, 2, 10_000] {
+        many += &line(place, "reservation", behind, json!({}));
+    }
+    let told = import_with(&mut demo.admin(), &[], "/admin/v1/import?allow_mass_change=true", &many);
+    assert_eq!(
+        told[0]["errors"],
+        json!([{"line": 0, "error": "invalid-registrant"}, {"line": 2, "error": "invalid-pesel"}])
+    );
+    let refused = |line| json!({"line": line, "error": "behind-refused"});
+    assert_eq!(told[1]["errors"], json!([refused(10_000), refused(10_001)]));
+    assert_eq!(events(&mut demo.admin(), 2_000).len(), 1_000);
+}
+
 #[test]
 fn a_line_speaks_for_its_token() {
     let demo = Demo::new(1_000);

@@ -80,6 +80,9 @@ pub enum LineReason {
     ReReservationTooSoon,
     /// The withdrawal is known, with another end or with none.
     EndDiffers,
+    /// A line about this number in an earlier chunk was refused with it: recorded now,
+    /// this one would make that one out of order for ever.
+    BehindRefused,
     /// The number has as many events as a history holds ([`HISTORY_EVENTS_MAX`]).
     HistoryFull,
 }
@@ -101,6 +104,7 @@ impl LineReason {
             Self::TemporaryWithdrawalByEServiceOnly => "temporary-withdrawal-by-e-service-only",
             Self::ReReservationTooSoon => "re-reservation-too-soon",
             Self::EndDiffers => "reserve-again-at-differs",
+            Self::BehindRefused => "behind-refused",
             Self::HistoryFull => "history-full",
         }
     }
@@ -138,6 +142,7 @@ pub(super) fn import(
     if chunk.ledger.has_ended() {
         return Ok(Err(CommandError::ImportEnded));
     }
+    chunk.ledger.refuse(chunk.refused.iter().copied());
     let lines = &chunk.lines[..];
     // By number, so that the table is touched in its own order; the lines of one
     // number stay in theirs.
@@ -149,6 +154,15 @@ pub(super) fn import(
     for of_number in by_number.chunk_by(|a, b| lines[*a as usize].ordinal == lines[*b as usize].ordinal) {
         let record = appending.record(lines[of_number[0] as usize].ordinal)?;
         change += plan_number(&record, of_number, lines, now, &mut plans);
+        if chunk.ledger.has_refused(record.ordinal()) {
+            for index in of_number {
+                let plan = &mut plans[*index as usize];
+                // What else is wrong with it shows when it is judged after that one.
+                if !matches!(plan, Plan::AlreadyThere) {
+                    *plan = Plan::Refuse(LineReason::BehindRefused);
+                }
+            }
+        }
         records.push(record);
     }
     let refusals: Vec<_> = plans
@@ -160,6 +174,7 @@ pub(super) fn import(
         })
         .collect();
     if !refusals.is_empty() {
+        chunk.ledger.refuse(lines.iter().map(|line| line.ordinal));
         return Ok(Err(CommandError::ImportRefused(refusals)));
     }
     if let Err(refused) = chunk.ledger.enter(appending.reserved(), change) {

@@ -195,6 +195,57 @@ fn a_refused_chunk_does_not_end_its_import() {
     assert_eq!(outcomes, (Err(CommandError::ImportRefused(refusals)), Ok(5)));
 }
 
+/// Recorded, they would make the refused ones out of order for ever.
+#[test]
+fn lines_behind_a_refused_one_wait_for_it() {
+    let (_dir, opened) = opened();
+    let event = |n, kind, at| line(person(n), kind, at, Channel::Gmina);
+    let history = |third| {
+        [
+            vec![event(1, Reservation, -900), event(1, Withdrawal, -800), third],
+            vec![event(4, Reservation, -700), event(1, Reservation, -700)],
+            vec![event(4, Withdrawal, -600), event(5, Reservation, -600)],
+            vec![event(6, Reservation, -500)],
+        ]
+    };
+    let refused = |index, reason| vec![LineRefusal { index, reason }];
+    let send = |chunks: [Vec<ImportLine>; 4], unreadable: Vec<Ordinal>| {
+        let run = opened.commander.import_run(true);
+        opened
+            .runtime
+            .block_on(async {
+                let mut outcomes = vec![run.refuse(unreadable).await.expect("sent").outcome().await];
+                for chunk in chunks {
+                    outcomes.push(run.send(chunk).await.expect("sent").outcome().await);
+                }
+                run.finish();
+                outcomes.into_iter().map(|outcome| match outcome {
+                    Ok(outcome) => Ok(outcome.recorded),
+                    Err(CommandError::ImportRefused(refusals)) => Err(refusals),
+                    Err(other) => panic!("{other}"),
+                })
+            })
+            .collect::<Vec<_>>()
+    };
+    let bad = || event(2, Withdrawal, -800);
+    let expected = [
+        Ok(0),
+        Err(refused(2, LineReason::NotReserved)),
+        Err(refused(1, LineReason::BehindRefused)),
+        Err(refused(0, LineReason::BehindRefused)),
+        Ok(1),
+    ];
+    assert_eq!(send(history(bad()), Vec::new()), expected);
+    assert_eq!(opened.all_events().len(), 1);
+    let corrected = || event(2, Reservation, -800);
+    // The last one alone is behind a line that could not be read.
+    let expected = [Ok(0), Ok(3), Ok(2), Err(refused(1, LineReason::BehindRefused)), Ok(0)];
+    assert_eq!(send(history(corrected()), vec![person(5)]), expected);
+    assert_eq!(send(history(corrected()), Vec::new()), [Ok(0), Ok(0), Ok(0), Ok(2), Ok(0)]);
+    assert_eq!(opened.states(), states_of(&opened.all_events()));
+    assert_eq!(opened.reader.entry(person(1)).expect("readable").events().len(), 3);
+}
+
 /// A history is read and written whole, and must fit into a backup.
 #[test]
 fn a_history_does_not_grow_without_end() {
