@@ -8,7 +8,8 @@ Into an empty demo it imports a reservation for each entry, then further events
 until there are as many as asked for on average; starts it again; and then, with
 verification load on (Debian's wrk), makes changes, lets re-reservations fall due
 and asks about the past. The program runs on one core, everything else on another.
-Everybody in it is born 1800-1899. Takes about ten minutes and 6 GB as above.
+Everybody in it is born 1800-1899. The second line above takes about twenty minutes
+and 6 GB, the first one five minutes.
 """
 import argparse
 import http.client
@@ -16,6 +17,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import statistics
@@ -244,6 +246,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--core", type=int, default=1, help="the gateway's")
     given = parser.parse_args()
+    if not shutil.which("wrk"):
+        sys.exit("wrk is missing")
     os.sched_setaffinity(0, set(range(os.cpu_count())) - {given.core} or {given.core})
     rows = []
 

@@ -94,6 +94,15 @@ pub const IMPORT_GROWTH_PERCENT_MAX: u64 = 20;
 /// temporary withdrawals that it brought too late wait for it to be sent again; over
 /// a restart too.
 pub const IMPORT_LATE_ENDS_HELD_SECONDS: u32 = 10 * 60;
+/// Longest wait of a question for the register to record the end of a temporary
+/// withdrawal; ten thousand of one second are recorded within a third of one.
+pub const OVERDUE_WAIT_MAX: Duration = Duration::from_millis(500);
+/// How often it is looked at meanwhile.
+pub const OVERDUE_LOOK: Duration = Duration::from_millis(2);
+/// Events of one number that imports and ex officio reservations without effect may
+/// bring it to; a person would have to file every half hour for years. A history is
+/// read and written whole.
+pub const HISTORY_EVENTS_MAX: usize = 100_000;
 /// Seconds for which the answer to an `Idempotency-Key` is remembered.
 pub const IDEMPOTENCY_SECONDS: u32 = 24 * 60 * 60;
 /// Remembered keys that one transaction forgets: more than it can remember, so
@@ -148,6 +157,8 @@ const _: () = {
     assert!(SEGMENT_BYTES_MIN <= SEGMENT_BYTES_MAX);
     assert!(REGISTER_COMMANDS_PER_COMMIT_MAX <= REGISTER_COMMANDS_PENDING_MAX);
     assert!(ACCESS_COMMANDS_PER_COMMIT_MAX <= ACCESS_COMMANDS_PENDING_MAX);
+    // Tag, stamp, sequence and end of an event take no more than this.
+    assert!(HISTORY_EVENTS_MAX * (1 + 4 + 10 + 4) * 2 < BACKUP_FRAME_BYTES_MAX);
     assert!(IMPORT_CHUNKS_PENDING_MAX <= REGISTER_COMMANDS_PER_COMMIT_MAX);
     assert!(IMPORT_CHUNKS_PER_COMMIT_MAX <= IMPORT_CHUNKS_PENDING_MAX);
     // The register's rows count the bytes of a name in one byte.

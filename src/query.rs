@@ -113,6 +113,13 @@ pub enum Outcome {
     Answered(Answer),
     /// The asked moment lies before the entry's last change.
     NeedsHistory,
+    /// The number's temporary withdrawal has ended, and the register has not recorded
+    /// that yet: it is reserved again, or something else was recorded that this
+    /// state of the register does not know. No answer.
+    Overdue {
+        /// When the withdrawal ended.
+        since: Moment,
+    },
     /// The entry's last change lies ahead of the clock, so nobody knows when it
     /// happened, nor what was so at a moment before: no answer.
     AheadOfNow,
@@ -127,7 +134,17 @@ pub enum Outcome {
 /// of [`answered_at`], the moment that an event of that number would get now.
 #[must_use]
 pub fn answer(_permit: &Permit, query: &Query, snapshot: &Snapshot, now: Moment) -> Outcome {
-    let answer = Answer::of(snapshot.state(query.ordinal));
+    let state = snapshot.state(query.ordinal);
+    let moment = match query.when {
+        When::Now => now,
+        When::At(at) => at,
+    };
+    if matches!(state, State::Withdrawn { .. })
+        && let Some(since) = snapshot.overdue(query.ordinal, moment)
+    {
+        return Outcome::Overdue { since };
+    }
+    let answer = Answer::of(state);
     match query.when {
         When::Now => Outcome::Answered(answer),
         When::At(_) if answer.last_change() > Some(now) => Outcome::AheadOfNow,
@@ -176,17 +193,32 @@ mod tests {
         gate.admit(&peer, identity, NonZeroU32::MIN).expect("allowed")
     }
 
-    /// The clock ran a day ahead, two changes were filed, and it was set back.
-    #[test]
-    fn a_change_ahead_of_the_clock_is_in_force_and_its_past_is_not_known() {
+    /// A register, a way to file something about one of its numbers, and a hand on
+    /// its clock.
+    struct World {
+        reader: register::Reader,
+        commander: register::Commander,
+        _thread: register::WriterThread,
+        hand: crate::clock::ClockHand,
+        _dir: tempfile::TempDir,
+    }
+
+    fn world() -> World {
         let dir = tempfile::tempdir().expect("a directory");
         let config = RegisterConfig { path: dir.path().join("r"), cache_bytes: 1 << 20 };
         let (clock, hand) = Clock::manual(moment(0));
         let (reader, commander, thread) = register::open(&config, clock).expect("it opens");
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        let file = |number: u32, change| {
+        World { reader, commander, _thread: thread, hand, _dir: dir }
+    }
+
+    fn numbered(number: u32) -> Ordinal {
+        Ordinal::new(182_620_000 + number).expect("in range")
+    }
+
+    impl World {
+        fn file(&self, number: u32, change: Change) {
             let command = Command {
-                ordinal: Ordinal::new(182_620_000 + number).expect("in range"),
+                ordinal: numbered(number),
                 change,
                 channel: Channel::EService,
                 registrant: Registrant::new("e-usługa").expect("a name"),
@@ -196,20 +228,66 @@ mod tests {
                 majority_by_marriage: false,
             };
             let submission = Submission { command, idempotency: None, delivery: None };
-            runtime.block_on(commander.submit(submission)).expect("allowed");
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            runtime.block_on(self.commander.submit(submission)).expect("allowed");
+        }
+    }
+
+    /// A state of the register that was taken before a temporary withdrawal ended
+    /// says nothing about the number from that second on.
+    #[test]
+    fn an_end_that_is_not_recorded_is_no_answer() {
+        let world = world();
+        for number in 1..=3 {
+            world.file(number, Change::Reservation);
+        }
+        world.hand.set(moment(10));
+        let until = Change::Withdrawal { reserve_again_at: moment(3_600).try_into().ok() };
+        world.file(1, until);
+        world.file(2, Change::Withdrawal { reserve_again_at: None });
+        let snapshot = world.reader.snapshot();
+        let permit = permit();
+        let ask = |number: u32, at: Option<i64>, now: i64| {
+            let query = Query::new(numbered(number), at.map(moment), moment(now)).expect("not in the future");
+            match answer(&permit, &query, &snapshot, moment(now)) {
+                Outcome::Answered(answer) => Some(answer.reserved()),
+                outcome => {
+                    assert_eq!(outcome, Outcome::Overdue { since: moment(3_600) });
+                    None
+                }
+            }
         };
+        for (number, at, now, expected) in [
+            (1, None, 3_599, Some(false)),
+            (1, None, 3_600, None),
+            (1, None, 99_999, None),
+            (1, Some(3_599), 99_999, Some(false)),
+            (1, Some(3_600), 99_999, None),
+            (1, Some(5), 99_999, Some(true)),
+            (2, None, 99_999, Some(false)),
+            (3, None, 99_999, Some(true)),
+            (4, None, 99_999, Some(false)),
+        ] {
+            assert_eq!(ask(number, at, now), expected, "{number} at {at:?}, asked at {now}");
+        }
+    }
+
+    /// The clock ran a day ahead, two changes were filed, and it was set back.
+    #[test]
+    fn a_change_ahead_of_the_clock_is_in_force_and_its_past_is_not_known() {
+        let world = world();
+        let file = |number, change| world.file(number, change);
         let lasting = Change::Withdrawal { reserve_again_at: None };
         file(1, Change::Reservation);
         file(2, Change::Reservation);
-        hand.set(moment(86_400));
+        world.hand.set(moment(86_400));
         file(2, lasting);
         file(3, Change::Reservation);
-        hand.set(moment(60));
+        world.hand.set(moment(60));
         let permit = permit();
-        let snapshot = reader.snapshot();
+        let snapshot = world.reader.snapshot();
         let ask = |number: u32, at: Option<i64>, now: i64| {
-            let ordinal = Ordinal::new(182_620_000 + number).expect("in range");
-            let query = Query::new(ordinal, at.map(moment), moment(now)).expect("not in the future");
+            let query = Query::new(numbered(number), at.map(moment), moment(now)).expect("not in the future");
             (query, answer(&permit, &query, &snapshot, moment(now)))
         };
         for (number, reserved, as_of) in
@@ -239,7 +317,5 @@ mod tests {
         };
         assert_eq!(answered_at(moment(60), [(&three.0, &last), (&one.0, &first)]), moment(86_400));
         assert_eq!(answered_at(moment(60), [(&one.0, &first)]), moment(60));
-        drop(commander);
-        thread.stop();
     }
 }

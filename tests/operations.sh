@@ -2,13 +2,18 @@
 # Checks what an operator copies from config/ with the tools that will read it:
 #   tests/operations.sh
 # Needs promtool (Debian: prometheus), haproxy, nginx, systemd-analyze, openssl,
-# curl, and a built peselgate (PESELGATE, target/debug/peselgate by default).
+# curl, and a built peselgate (PESELGATE, target/debug/peselgate by default); no root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 program=${PESELGATE:-target/debug/peselgate}
 dir=$(mktemp -d)
-demo=
-trap '[ -z "$demo" ] || { kill "$demo" 2>/dev/null || true; wait "$demo" 2>/dev/null || true; }; rm -rf "$dir"' EXIT
+pids=()
+finish() {
+    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
+    rm -rf "$dir"
+}
+trap finish EXIT
 
 echo "== promtool"
 promtool check rules config/alerts.yml
@@ -16,13 +21,14 @@ promtool test rules config/alerts.test.yml
 "$program" demo --data-dir "$dir/d" --reserved 1000 --listen 127.0.0.1:0 \
     --admin-listen 127.0.0.1:0 --ops-listen 127.0.0.1:0 >"$dir/out" 2>"$dir/err" &
 demo=$!
+pids+=("$demo")
 for _ in $(seq 600); do
     grep -q '^ready' "$dir/out" && break
     kill -0 "$demo"
     sleep 0.1
 done
-read -r verification ops < <(sed -n \
-    's/^ready: verification \(.*\), admin .*, operations \(.*\)/\1 \2/p' "$dir/out")
+read -r verification admin ops < <(sed -n \
+    's/^ready: verification \(.*\), admin \(.*\), operations \(.*\)/\1 \2 \3/p' "$dir/out")
 curl -sf -o /dev/null "$verification/v1/verify/batch" -H "authorization: Bearer $(cat "$dir/d/demo-key")" \
     -H 'content-type: application/json' -d '{"pesels":["50810100014"]}'
 curl -sf "$ops/metrics" >"$dir/metrics"
@@ -36,13 +42,42 @@ haproxy -c -f config/haproxy.cfg
 echo "== nginx"
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=peselgate.example \
     -keyout "$dir/peselgate.key" -out "$dir/peselgate.pem" 2>/dev/null
-sed "s#/etc/nginx/peselgate#$dir/peselgate#; s#/var/log/nginx#$dir#" config/nginx.conf >"$dir/nginx.conf"
-nginx -t -q -c "$dir/nginx.conf" -g "pid $dir/nginx.pid; error_log $dir/error.log;" || { cat "$dir/error.log"; exit 1; }
+# The port and the directories are such as anybody may use.
+for port in $(shuf -i 20000-30000); do
+    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
+done
+mkdir "$dir/temp"
+temporary=$(printf "%s_temp_path $dir/temp; " client_body proxy fastcgi uwsgi scgi)
+sed "s#/etc/nginx/peselgate#$dir/peselgate#; s#/var/log/nginx#$dir#; s#listen 443 #listen 127.0.0.1:$port #
+    s#^http {#&\n    $temporary#" config/nginx.conf >"$dir/nginx.conf"
+places="pid $dir/nginx.pid; error_log $dir/error.log;"
+nginx -t -q -c "$dir/nginx.conf" -g "$places" || { cat "$dir/error.log"; exit 1; }
+# No question may go out on a connection that was another's: none is kept, by two words
+# of the file, and two callers through one worker, a key for the first one only, show it.
+# Addresses of the loopback need no `transparent`.
+if grep -E '^ *keepalive +[1-9]' config/nginx.conf; then exit 1; fi
+sed -i "s#192\.0\.2\.11:8080#${verification#http://}#; s# transparent;#;#; s#^worker_processes auto;#worker_processes 1;#" "$dir/nginx.conf"
+"$program" key issue --institution Bank --system s --address 127.0.0.2 --output "$dir/key" \
+    --admin-url "$admin" --admin-token-file "$dir/d/demo-admin-token" >"$dir/issued"
+nginx -c "$dir/nginx.conf" -g "$places daemon off;" 2>>"$dir/error.log" &
+pids+=($!)
+through() { # the caller's address -> status
+    curl -sk --noproxy '*' --retry 5 --retry-connrefused --retry-delay 1 --interface "$1" -o /dev/null -w '%{http_code}' \
+        "https://127.0.0.1:$port/v1/verify" -H "authorization: Bearer $(cat "$dir/key")" \
+        -H 'content-type: application/json' -d '{"pesel":"50810100014"}' || cat "$dir/error.log" >&2
+}
+answers="$(through 127.0.0.2) $(through 127.0.0.3) $(through 127.0.0.2)"
+echo "allowed, another, allowed: $answers"
+[ "$answers" = "200 403 200" ]
 
 echo "== systemd"
-# The service's program is not installed here; about the socket nothing is to be said.
-systemd-analyze verify --recursive-errors=no config/peselgate.socket 2>"$dir/verify" || { cat "$dir/verify"; exit 1; }
-if grep -F peselgate.socket "$dir/verify"; then exit 1; fi
+# The service's program is not installed here, so a copy names the one that was built.
+cp config/peselgate.socket "$dir/"
+sed "s#/usr/bin/peselgate #$(realpath "$program") #" config/peselgate.service >"$dir/peselgate.service"
+systemd-analyze verify --recursive-errors=no "$dir/peselgate.socket" "$dir/peselgate.service" 2>"$dir/verify" ||
+    { cat "$dir/verify"; exit 1; }
+# It says something about other units of the machine, too; about these nothing is to be said.
+if grep -E 'peselgate\.(socket|service)' "$dir/verify"; then exit 1; fi
 systemd-analyze security --offline=true --threshold=20 --no-pager config/peselgate.service | tail -n 1
 
 echo "== the configuration's example"

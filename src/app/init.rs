@@ -37,8 +37,11 @@ pub fn init(
     thread.close();
     let issued = issued.map_err(|error| InstanceError::new("access store", error))?;
     let plain = issued.plain.ok_or_else(|| InstanceError::new("init", "no token was issued"))?;
-    write_secret(&token_file, &plain)
-        .map_err(|error| InstanceError::new(&token_file.display().to_string(), error))?;
+    write_secret(&token_file, &plain).map_err(|error| {
+        // A store of a token that nobody knows would be in the way of the next try.
+        drop(std::fs::remove_file(data.access()));
+        InstanceError::new(&token_file.display().to_string(), error)
+    })?;
     Ok(token_file)
 }
 

@@ -80,7 +80,7 @@ pub(crate) enum Command {
     /// Make a new data directory of a backup, or check one.
     #[command(after_help = EXIT_RESTORE)]
     Restore(RestoreArgs),
-    /// Read the audit trail of a stopped gateway.
+    /// Read the audit trail of a data directory, also while a gateway writes it.
     #[command(subcommand)]
     Audit(AuditCommand),
     /// Print completions for a shell.

@@ -232,6 +232,18 @@ impl Problem {
             .retry_after(Duration::from_secs(5))
     }
 
+    /// 503 of a number whose temporary withdrawal ended at `since`, which the register
+    /// has not recorded yet.
+    #[must_use]
+    pub fn overdue(since: Moment) -> Self {
+        Self::new(
+            Code::RegisterUnavailable,
+            "a temporary withdrawal has ended and is not recorded as ended yet, so no answer is given",
+        )
+        .with("unavailable_since", since.to_string())
+        .retry_after(Duration::from_secs(1))
+    }
+
     /// 503 of a number whose last change lies ahead of the clock.
     #[must_use]
     pub fn ahead_of_clock(since: Moment) -> Self {

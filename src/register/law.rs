@@ -277,16 +277,22 @@ pub fn renumber(renumbering: &Renumbering, now: Stamp) -> Result<Event, Refusal>
     })
 }
 
+/// May anybody withdraw through this channel? Art. 23f: banks, SKOKs and the post
+/// take reservations. Art. 23g: so do the registers.
+pub(super) const fn may_withdraw(channel: Channel) -> bool {
+    match channel {
+        Channel::EService | Channel::Gmina => true,
+        Channel::Bank | Channel::Skok | Channel::Post | Channel::IdCardRegister | Channel::PeselRegister => {
+            false
+        }
+    }
+}
+
 /// May this applicant ask for this through this channel at all?
 fn check_standing(command: &Command, applicant: Applicant) -> Result<(), Refusal> {
     let withdraws = command.change.kind() == EventKind::Withdrawal;
     match command.channel {
-        // Art. 23f: the three take reservations. Art. 23g: so do the registers.
-        Channel::Bank | Channel::Skok | Channel::Post | Channel::IdCardRegister | Channel::PeselRegister
-            if withdraws =>
-        {
-            return Err(Refusal::ChannelMayNotWithdraw);
-        }
+        channel if withdraws && !may_withdraw(channel) => return Err(Refusal::ChannelMayNotWithdraw),
         Channel::Gmina => {}
         _ if applicant != Applicant::Own => return Err(Refusal::ApplicantNeedsGmina),
         _ => {}

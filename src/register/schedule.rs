@@ -77,6 +77,12 @@ impl Schedule {
         !self.late.is_empty()
     }
 
+    /// Does the end of this number's withdrawal wait for an import?
+    pub(super) fn is_late(&self, ordinal: Ordinal) -> bool {
+        let at = if self.late.is_empty() { None } else { self.of_number.get(&ordinal) };
+        at.is_some_and(|at| self.late.contains(&Due { at: *at, ordinal }))
+    }
+
     /// Nothing waits for an import any more.
     pub(super) fn release(&mut self) {
         self.by_moment.append(&mut self.late);

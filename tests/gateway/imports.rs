@@ -56,6 +56,7 @@ fn a_refused_line_has_a_name_and_takes_its_chunk_along() {
         (line(2, "reservation", EARLY, json!({"registrant": " "})), "invalid-registrant"),
         (line(2, "reservation", "1969-12-31T23:59:59Z", json!({})), "moment-out-of-range"),
         (line(2, "reservation", EARLY, reserve_again("2024-03-02T00:00:00Z")), "malformed-request"),
+        (line(1, "withdrawal", EARLY, json!({"channel": "bank"})), "channel-may-not-withdraw"),
         (line(1, "withdrawal", EARLY, reserve_again("2024-03-01T00:29:59Z")), "re-reservation-too-soon"),
         (line(1, "withdrawal", EARLY, reserve_again("2999-01-01T00:00:00Z")), "moment-out-of-range"),
         (
@@ -88,6 +89,28 @@ fn a_refused_line_has_a_name_and_takes_its_chunk_along() {
         let reply = other.connection.request("POST", &format!("{IMPORT}{query}"), &headers, Some(b""));
         assert_eq!(reply.expect("an answer").status, status, "{query} {media_type}");
     }
+}
+
+/// In a later chunk, too: what can be read of the lines of a refused one counts.
+#[test]
+fn what_comes_behind_a_refused_chunk_is_not_recorded_before_it() {
+    let demo = Demo::new(1_000);
+    let mut many = line(0, "reservation", EARLY, json!({"registrant": " "}));
+    many += &line(1, "reservation", EARLY, json!({}));
+    many += &line(2, "reservation", EARLY, json!({"pesel": "44851401358"}));
+    many.extend((3..10_000).map(|n| line(n, "reservation", EARLY, json!({}))));
+    let behind = "2024-04-01T00:00:00Z";
+    for place in [0, 1, 2, 10_000] {
+        many += &line(place, "reservation", behind, json!({}));
+    }
+    let told = import_with(&mut demo.admin(), &[], "/admin/v1/import?allow_mass_change=true", &many);
+    assert_eq!(
+        told[0]["errors"],
+        json!([{"line": 0, "error": "invalid-registrant"}, {"line": 2, "error": "invalid-pesel"}])
+    );
+    let refused = |line| json!({"line": line, "error": "behind-refused"});
+    assert_eq!(told[1]["errors"], json!([refused(10_000), refused(10_001)]));
+    assert_eq!(events(&mut demo.admin(), 2_000).len(), 1_000);
 }
 
 #[test]
@@ -132,23 +155,61 @@ fn a_mass_change_is_refused_and_a_broken_import_goes_on() {
 
     // Ten thousand lines are a chunk of their own; the request ends in the next one.
     let many: String = (1_000..11_010).map(|n| line(n, "reservation", EARLY, json!({}))).collect();
-    let mut broken = demo.admin();
-    let head = format!(
-        "POST {IMPORT}?allow_mass_change=true HTTP/1.1\r\nhost: g\r\nauthorization: {}\r\n\
-         content-type: application/x-ndjson\r\ncontent-length: {}\r\n\r\n",
-        broken.bearer,
-        many.len() + 1
-    );
-    broken.connection.write(head.as_bytes()).expect("written");
-    broken.connection.write(many.as_bytes()).expect("written");
-    wait_for("the first chunk", || {
-        let reserved = demo.caller().get("/v1/status").good()["register"]["reserved"].as_u64();
-        reserved.filter(|reserved| *reserved > 10_000).map(drop)
-    });
+    let broken = begin_import(&demo, &many);
     drop(broken);
     let again = import_with(&mut admin, &[], "/admin/v1/import?allow_mass_change=true", &many);
     let told = |name: &str| -> u64 { again.iter().filter_map(|answer| answer[name].as_u64()).sum() };
     assert_eq!((told("accepted"), told("already_there")), (10, 10_000));
+}
+
+/// Sends all of this but for the end of the request; when its first chunk of ten
+/// thousand lines is recorded, the connection.
+fn begin_import(demo: &Demo, lines: &str) -> Connection {
+    let mut admin = demo.admin();
+    let head = format!(
+        "POST {IMPORT}?allow_mass_change=true HTTP/1.1\r\nhost: g\r\nauthorization: {}\r\n\
+         content-type: application/x-ndjson\r\ncontent-length: {}\r\n\r\n",
+        admin.bearer,
+        lines.len() + 1
+    );
+    let last = || demo.caller().get("/v1/status").good()["register"]["sequence"].as_u64();
+    let before = last();
+    admin.connection.write(head.as_bytes()).expect("written");
+    admin.connection.write(lines.as_bytes()).expect("written");
+    wait_for("the first chunk", || last().filter(|last| Some(*last) >= before.map(|n| n + 10_000)).map(drop));
+    admin.connection
+}
+
+/// Whoever cannot know answers 503: an end that has passed and waits for its import.
+#[test]
+fn a_number_whose_withdrawal_has_ended_is_never_told_to_be_free() {
+    let demo = Demo::new(1_000);
+    let end = "2024-05-01T00:00:00Z";
+    let mut many = line(0, "reservation", EARLY, json!({}));
+    many += &line(0, "withdrawal", "2024-04-01T00:00:00Z", json!({ "reserve_again_at": end }));
+    many.extend((1..10_009).map(|n| line(n, "reservation", EARLY, json!({}))));
+    drop(begin_import(&demo, &many));
+    let mut caller = demo.caller();
+    for (path, body) in [
+        ("/v1/verify", json!({"pesel": number(0)})),
+        ("/v1/verify", json!({"pesel": number(0), "at": end})),
+        ("/v1/verify/batch", json!({"pesels": [number(1), number(0)]})),
+    ] {
+        let reply = caller.post(path, &body);
+        assert_eq!(reply.problem(), (503, "register-unavailable".to_owned()), "{body}");
+        assert_eq!(reply.json()["unavailable_since"], end);
+        assert_eq!(reply.header("retry-after"), Some("1"));
+    }
+    let before = json!({"pesel": number(0), "at": "2024-04-30T23:59:59Z"});
+    assert_eq!(caller.post("/v1/verify", &before).good()["reserved"], false);
+    assert_eq!(caller.verify(&number(1)).good()["reserved"], true);
+    // Sent again, and whole.
+    import_with(&mut demo.admin(), &[], "/admin/v1/import?allow_mass_change=true", &many);
+    let answer = wait_for("the end", || {
+        let reply = caller.verify(&number(0));
+        (reply.status == 200).then(|| reply.good())
+    });
+    assert_eq!((&answer["reserved"], &answer["reserved_at"]), (&json!(true), &json!(end)));
 }
 
 /// A client that goes silent, before its first line or between two, is told and

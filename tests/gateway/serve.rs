@@ -138,6 +138,18 @@ fn production_begins_with_init_and_knows_no_test_keys() {
 }
 
 /// The environment of a directory is for ever.
+/// Else a token that nobody knows would be in the way of the next one.
+#[test]
+fn an_init_that_cannot_write_its_token_leaves_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    let nowhere = dir.path().join("missing").join("token").to_string_lossy().into_owned();
+    let arguments = ["init", "--data-dir", &data.to_string_lossy(), "--environment", "test"];
+    let failed = run(&[&arguments[..], &["--token-file", &nowhere]].concat());
+    assert!(!failed.status.success());
+    init(&data, "test");
+}
+
 #[test]
 fn a_directory_of_one_environment_serves_no_other() {
     let dir = tempfile::tempdir().expect("a directory");

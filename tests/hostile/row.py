@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 
 import good
 from gateway import Gateway, Place
@@ -14,6 +15,17 @@ YARDSTICK_SECONDS = 3
 REST_SECONDS = 10
 # What an allocator keeps of a burst, whatever the size of the register.
 MEMORY_SLACK_KIB = 4096
+# Rows and gateways are inherited, for they cannot be pickled; from Python 3.14 on fork
+# is no longer the default.
+FORK = multiprocessing.get_context("fork")
+
+
+class Verdict(Enum):
+    """What became of a row."""
+
+    PASSED = "pass"
+    FAILED = "fail"
+    NOT_TRIED = "skipped"
 
 
 class Missing(Exception):
@@ -56,19 +68,19 @@ HEADER = (
 )
 
 
-def run(row: Row, place: Place) -> tuple[str, bool]:
-    """The row's line in the table, and whether it passed."""
+def run(row: Row, place: Place) -> tuple[str, Verdict]:
+    """The row's line in the table, and what became of it."""
     gate = Gateway(place, tls=row.tls)
     try:
         return _measured(row, gate)
     except Missing as missing:
         gate.stop()
-        return f"| {row.title} | not tried: {missing} | | | | | | skipped |", True
+        return f"| {row.title} | not tried: {missing} | | | | | | {Verdict.NOT_TRIED.value} |", Verdict.NOT_TRIED
     finally:
         gate.stop()
 
 
-def _measured(row: Row, gate: Gateway) -> tuple[str, bool]:
+def _measured(row: Row, gate: Gateway) -> tuple[str, Verdict]:
     # Where nothing is compared the load only warms the process up, for its memory.
     calm = good.measure(gate, YARDSTICK_SECONDS if row.load else 1)
     before = gate.memory_kib()
@@ -98,8 +110,9 @@ def _measured(row: Row, gate: Gateway) -> tuple[str, bool]:
     if during:
         rates, times, cores = _compared(during, [one for one in (calm, again) if one])
     defence = "; ".join(part for part in (seen.defence, seen.figures) if part)
-    verdict = "pass" if not seen.failures else "**fail**: " + "; ".join(seen.failures)
-    return f"| {row.title} | {defence} | {rates} | {times} | {cores} | {memory} | {panics} | {verdict} |", not seen.failures
+    verdict = Verdict.FAILED if seen.failures else Verdict.PASSED
+    told = f"**{verdict.value}**: " + "; ".join(seen.failures) if seen.failures else verdict.value
+    return f"| {row.title} | {defence} | {rates} | {times} | {cores} | {memory} | {panics} | {told} |", verdict
 
 
 def _compared(during: good.Measured, without: list[good.Measured]) -> tuple[str, str, str]:
@@ -128,8 +141,8 @@ def _memory_at_rest(gate: Gateway, before: int) -> int:
 
 def _attacked(row: Row, gate: Gateway) -> tuple[Seen, good.Measured | None]:
     """The attack in a process of its own, which yields to the good clients on their core."""
-    ours, theirs = multiprocessing.Pipe()
-    attacker = multiprocessing.Process(target=_attack, args=(row, gate, theirs))
+    ours, theirs = FORK.Pipe()
+    attacker = FORK.Process(target=_attack, args=(row, gate, theirs))
     attacker.start()
     theirs.close()
     time.sleep(0.2)  # the good clients are to meet an attack under way

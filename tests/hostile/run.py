@@ -21,6 +21,9 @@ ROWS = [
     *slow.ROWS, *floods.ROWS, *raw.ROWS, *keys.ROWS, *encrypted.ROWS, *process.ROWS, *overload.ROWS,
 ]  # fmt: skip
 
+# Exit statuses beside 0.
+FAILED, NOT_TRIED = 1, 3
+
 NOTE = """
 Tried by `cargo test` instead and not again here: malformed heads and pipelining
 (tests/gateway/heads.rs), a deactivated key on an open connection (http2.rs), one answer
@@ -52,20 +55,22 @@ def main() -> int:
     print(f"{time.strftime('%F')}, server on core {server_core}, attackers and good clients on core {client_core};")
     print("good clients: wrk, 16 connections, closed loop. Ratios are told, not judged.\n")
     print(row.HEADER, flush=True)
-    failed = []
+    named: dict[row.Verdict, list[str]] = {verdict: [] for verdict in row.Verdict}
     try:
         for each in rows:
             print(f"{each.name} …", file=sys.stderr, flush=True)
-            line, passed = row.run(each, place)
+            line, verdict = row.run(each, place)
             print(line, flush=True)
-            if not passed:
-                failed.append(each.name)
+            named[verdict].append(each.name)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     print(NOTE if not names else "")
+    failed, not_tried = named[row.Verdict.FAILED], named[row.Verdict.NOT_TRIED]
     if failed:
         print(f"failed: {' '.join(failed)}", file=sys.stderr)
-    return 1 if failed else 0
+    if not_tried:
+        print(f"not tried: {' '.join(not_tried)}", file=sys.stderr)
+    return FAILED if failed else NOT_TRIED if not_tried else 0
 
 
 if __name__ == "__main__":

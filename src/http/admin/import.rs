@@ -27,7 +27,7 @@ use crate::http::problem::{Code, Problem};
 use crate::http::reply::ReplyBody;
 use crate::http::verify::ask::is_object;
 use crate::limits::{IMPORT_CHUNK_LINES, IMPORT_CHUNKS_PENDING_MAX, STREAM_LINE_BYTES_MAX};
-use crate::pesel::Pesel;
+use crate::pesel::{Ordinal, Pesel};
 use crate::register::{Channel, ChunkInFlight, CommandError, EventKind, ImportLine, ImportRun, Registrant};
 
 /// Answer lines that may wait for a slow reader.
@@ -93,7 +93,13 @@ struct Import {
     chunk: u64,
     /// Index of the chunk's first line in the request, from 0.
     first_line: u64,
-    lines: Vec<Result<ImportLine, &'static str>>,
+    lines: Vec<Result<ImportLine, Unreadable>>,
+}
+
+/// A line that cannot be read, and its number if that can be.
+struct Unreadable {
+    code: &'static str,
+    number: Option<Ordinal>,
 }
 
 /// The request's body, whose sender may fall silent only for so long: places at
@@ -132,7 +138,7 @@ enum Told {
 /// What is known of a chunk when it is handed on.
 enum Fate {
     /// Lines that could not be read, by their index in the chunk.
-    Unreadable(Vec<(u64, &'static str)>),
+    Unreadable(Vec<(u64, &'static str)>, ChunkInFlight),
     InFlight(ChunkInFlight),
     Failed(CommandError),
 }
@@ -199,16 +205,19 @@ impl Import {
         let count = lines.len() as u64;
         let unreadable: Vec<(u64, &'static str)> = (0..)
             .zip(&lines)
-            .filter_map(|(index, line)| line.as_ref().err().map(|code| (index, *code)))
+            .filter_map(|(index, line)| line.as_ref().err().map(|unreadable| (index, unreadable.code)))
             .collect();
         let fate = if unreadable.is_empty() {
-            match self.run.send(lines.into_iter().flatten().collect()).await {
-                Ok(chunk) => Fate::InFlight(chunk),
-                Err(error) => Fate::Failed(error),
-            }
+            self.run.send(lines.into_iter().flatten().collect()).await.map(Fate::InFlight)
         } else {
-            Fate::Unreadable(unreadable)
+            let number = |line: &Result<ImportLine, Unreadable>| match line {
+                Ok(line) => Some(line.ordinal),
+                Err(unreadable) => unreadable.number,
+            };
+            let refused = self.run.refuse(lines.iter().filter_map(number).collect()).await;
+            refused.map(|chunk| Fate::Unreadable(unreadable, chunk))
         };
+        let fate = fate.unwrap_or_else(Fate::Failed);
         let told = Told::Chunk { chunk: self.chunk, first_line: self.first_line, lines: count, fate };
         self.chunk += 1;
         self.first_line += count;
@@ -244,11 +253,14 @@ async fn told_of_chunk(mut line: Value, first_line: u64, fate: Fate) -> (Value, 
         refused.iter().map(|(index, code)| json!({"line": first_line + index, "error": code})).collect()
     };
     let outcome = match fate {
-        Fate::Unreadable(refused) => {
-            line["errors"] = errors(&refused);
-            line["refused"] = refused.len().into();
-            return (line, true);
-        }
+        Fate::Unreadable(refused, chunk) => match chunk.outcome().await {
+            Ok(_) => {
+                line["errors"] = errors(&refused);
+                line["refused"] = refused.len().into();
+                return (line, true);
+            }
+            ended => ended,
+        },
         Fate::InFlight(chunk) => chunk.outcome().await,
         Fate::Failed(error) => Err(error),
     };
@@ -273,17 +285,20 @@ async fn told_of_chunk(mut line: Value, first_line: u64, fate: Fate) -> (Value, 
     }
 }
 
-fn read_line(officer: &Officer, line: &[u8]) -> Result<ImportLine, &'static str> {
-    is_object(line, "").map_err(|_| "malformed-request")?;
-    let line: Line<'_> = serde_json::from_slice(line).map_err(|_| "malformed-request")?;
-    speaks_for(officer, line.channel, &line.registrant).map_err(|_| "forbidden")?;
-    let pesel = Pesel::parse(line.pesel.as_bytes()).map_err(|_| "invalid-pesel")?;
+fn read_line(officer: &Officer, line: &[u8]) -> Result<ImportLine, Unreadable> {
+    let unreadable = |code, number| Unreadable { code, number };
+    is_object(line, "").map_err(|_| unreadable("malformed-request", None))?;
+    let line: Line<'_> = serde_json::from_slice(line).map_err(|_| unreadable("malformed-request", None))?;
+    let pesel = Pesel::parse(line.pesel.as_bytes());
+    let number = pesel.as_ref().ok().map(Pesel::ordinal);
+    speaks_for(officer, line.channel, &line.registrant).map_err(|_| unreadable("forbidden", number))?;
     Ok(ImportLine {
-        ordinal: pesel.ordinal(),
+        ordinal: pesel.map_err(|_| unreadable("invalid-pesel", None))?.ordinal(),
         kind: line.kind,
         moment: line.moment,
         channel: line.channel,
-        registrant: Registrant::new(&line.registrant).map_err(|_| "invalid-registrant")?,
+        registrant: Registrant::new(&line.registrant)
+            .map_err(|_| unreadable("invalid-registrant", number))?,
         reserve_again_at: line.reserve_again_at,
     })
 }

@@ -3,6 +3,7 @@
 //! thread, bounded per worker.
 
 use super::now;
+use super::overdue::Patience;
 use super::render::RegisterState;
 use crate::clock::Moment;
 use crate::gate::Permit;
@@ -27,27 +28,32 @@ pub(super) async fn answer_all(
     permit: &Permit,
     queries: &[Query],
 ) -> Result<Answered, Problem> {
-    let mut late = Vec::new();
-    let mut ahead = false;
-    let (from_memory, register, sequence, now) = {
-        let snapshot = worker.handles.register.snapshot();
-        let now = now(worker);
-        let from_memory: Vec<Option<Answer>> = queries
-            .iter()
-            .enumerate()
-            .map(|(place, query)| match query::answer(permit, query, &snapshot, now) {
-                Outcome::Answered(answer) => Some(answer),
-                Outcome::NeedsHistory => {
-                    late.push((place, *query));
+    let mut patience = Patience::default();
+    let (from_memory, late, ahead, register, sequence, now) = loop {
+        let (mut late, mut ahead, mut overdue) = (Vec::new(), false, None);
+        let looked_up = {
+            let snapshot = worker.handles.register.snapshot();
+            let now = now(worker);
+            let from_memory: Vec<Option<Answer>> = queries
+                .iter()
+                .enumerate()
+                .map(|(place, query)| {
+                    match query::answer(permit, query, &snapshot, now) {
+                        Outcome::Answered(answer) => return Some(answer),
+                        Outcome::NeedsHistory => late.push((place, *query)),
+                        Outcome::Overdue { since } => overdue = Some(since),
+                        Outcome::AheadOfNow => ahead = true,
+                    }
                     None
-                }
-                Outcome::AheadOfNow => {
-                    ahead = true;
-                    None
-                }
-            })
-            .collect();
-        (from_memory, RegisterState::of(&snapshot), snapshot.sequence(), now)
+                })
+                .collect();
+            (from_memory, late, ahead, RegisterState::of(&snapshot), snapshot.sequence(), now)
+        };
+        // All of them again, from the next state: they belong together.
+        match overdue {
+            Some(since) => patience.wait(since).await?,
+            None => break looked_up,
+        }
     };
     if ahead {
         return Err(Problem::ahead_of_clock(now));

@@ -13,6 +13,7 @@ mod evidence;
 mod history;
 mod limits;
 pub(crate) use limits::Policy;
+mod overdue;
 mod render;
 mod single;
 pub mod status;

@@ -5,6 +5,7 @@ use std::time::Instant;
 use http::Request;
 use hyper::body::Incoming;
 
+use super::overdue::Patience;
 use super::render::RegisterState;
 use super::{Admitted, admitted, ask, history, limits, now, render, told, unrecorded};
 use crate::audit::{Item, Verification};
@@ -24,16 +25,22 @@ pub(super) async fn verify(
         admitted(connection, request, SINGLE_BODY_BYTES_MAX, arrived).await?;
 
     let asked = ask::single(&body.bytes)?;
-    let (now, query, in_memory, register, sequence) = {
-        let snapshot = worker.handles.register.snapshot();
-        let now = now(worker);
-        let query = Query::new(asked.pesel.ordinal(), asked.terms.at, now)
-            .map_err(|_| Problem::new(Code::FutureMoment, "`at` lies in the future"))?;
-        let in_memory = query::answer(&permit, &query, &snapshot, now);
-        (now, query, in_memory, RegisterState::of(&snapshot), snapshot.sequence())
+    let mut patience = Patience::default();
+    let (now, query, in_memory, register, sequence) = loop {
+        let looked_up = {
+            let snapshot = worker.handles.register.snapshot();
+            let now = now(worker);
+            let query = Query::new(asked.pesel.ordinal(), asked.terms.at, now)
+                .map_err(|_| Problem::new(Code::FutureMoment, "`at` lies in the future"))?;
+            let in_memory = query::answer(&permit, &query, &snapshot, now);
+            (now, query, in_memory, RegisterState::of(&snapshot), snapshot.sequence())
+        };
+        let Outcome::Overdue { since } = looked_up.2 else { break looked_up };
+        Box::pin(patience.wait(since)).await?;
     };
     let answer = match in_memory {
         Outcome::Answered(answer) => answer,
+        Outcome::Overdue { since } => return Err(Problem::overdue(since)),
         Outcome::AheadOfNow => return Err(Problem::ahead_of_clock(now)),
         Outcome::NeedsHistory => {
             let answers = Box::pin(history::from_history(worker, &permit, vec![query], sequence)).await?;

@@ -4,16 +4,18 @@ use std::collections::HashMap;
 
 use super::super::event::{Event, StoredEvent};
 use super::super::feed::{Delivery, Feed};
-use super::super::law::{Renumbering, decide, renumber};
+use super::super::law::{Refusal, Renumbering, decide, renumber};
 use super::super::schedule::Due;
 use super::super::snapshot::Snapshot;
 use super::super::store::{
-    Appended, Appending, Delivered, FeedAnswer, Head, Idempotency, Remembered, Store, StoreError, Waiting,
+    Appended, Appending, Delivered, FeedAnswer, Head, Idempotency, Record, Remembered, Store, StoreError,
+    Waiting,
 };
 use super::super::words::{Sequence, Stamp};
 use super::import::import;
 use super::prepare::{Prepared, Ready, ready};
 use super::{CommandError, ImportOutcome, Message, Outcome, Submission};
+use crate::limits::HISTORY_EVENTS_MAX;
 use crate::pesel::Ordinal;
 
 /// The answer to one message, to be sent after publish.
@@ -187,6 +189,17 @@ impl Batch<'_, '_> {
         }
     }
 
+    /// The end of the number's temporary withdrawal, if that has passed and waits for
+    /// an import: what is filed now comes after it.
+    fn ended(&mut self, record: &Record) -> Result<Option<Event>, StoreError> {
+        if record.entry().re_reservation_at().is_none_or(|end| end > self.now) {
+            return Ok(None);
+        }
+        self.appending.settle()?;
+        let made = ready(vec![record.clone()], |sequences| self.appending.events_of(sequences))?;
+        Ok(made.into_iter().next().map(|ready| ready.event))
+    }
+
     fn renumber(&mut self, renumbering: &Renumbering) -> Result<Result<Outcome, CommandError>, StoreError> {
         let event = match renumber(renumbering, self.now) {
             Ok(event) => event,
@@ -206,11 +219,25 @@ impl Batch<'_, '_> {
     }
 
     fn submit(&mut self, submission: &Submission) -> Result<Result<Outcome, CommandError>, StoreError> {
-        let record = self.appending.record(submission.command.ordinal)?;
-        let event = match decide(record.entry(), &submission.command, self.now) {
+        let mut record = self.appending.record(submission.command.ordinal)?;
+        let ended = self.ended(&record)?;
+        let mut entry = *record.entry();
+        if let Some(end) = &ended {
+            entry.apply(end.kind, end.at, None);
+        }
+        let is_full =
+            record.events().len() >= HISTORY_EVENTS_MAX && submission.command.channel.is_ex_officio();
+        let event = match decide(&entry, &submission.command, self.now) {
+            Ok(_) if is_full && entry.state().is_reserved() => {
+                return Ok(Err(CommandError::Refused(Refusal::AlreadyReserved)));
+            }
             Ok(event) => event,
             Err(refusal) => return Ok(Err(CommandError::Refused(refusal))),
         };
+        if let Some(end) = ended {
+            self.appending.append(record, end)?;
+            record = self.appending.record(submission.command.ordinal)?;
+        }
         let event = self.appending.append(record, event)?;
         Ok(Ok(Outcome { event, replayed: false }))
     }

@@ -10,6 +10,7 @@ use super::super::words::{Channel, EventKind, Registrant, Sequence, Stamp};
 use super::CommandError;
 use super::run::Chunk;
 use crate::clock::Moment;
+use crate::limits::HISTORY_EVENTS_MAX;
 use crate::pesel::Ordinal;
 
 /// An event as an import brings it.
@@ -70,12 +71,20 @@ pub enum LineReason {
     KindNotImported,
     /// A reservation with an end.
     EndOfNoWithdrawal,
+    /// A withdrawal through a channel that only reserves (art. 23f, 23g): no history
+    /// has one.
+    ChannelMayNotWithdraw,
     /// A temporary withdrawal through another channel (art. 23d(3)).
     TemporaryWithdrawalByEServiceOnly,
     /// A temporary withdrawal for less than 30 minutes.
     ReReservationTooSoon,
     /// The withdrawal is known, with another end or with none.
     EndDiffers,
+    /// A line about this number in an earlier chunk was refused with it: recorded now,
+    /// this one would make that one out of order for ever.
+    BehindRefused,
+    /// The number has as many events as a history holds ([`HISTORY_EVENTS_MAX`]).
+    HistoryFull,
 }
 
 impl LineReason {
@@ -91,9 +100,12 @@ impl LineReason {
             Self::KindNotImported => "kind-not-imported",
             // As for `POST /admin/v1/reservations`.
             Self::EndOfNoWithdrawal => "malformed-request",
+            Self::ChannelMayNotWithdraw => "channel-may-not-withdraw",
             Self::TemporaryWithdrawalByEServiceOnly => "temporary-withdrawal-by-e-service-only",
             Self::ReReservationTooSoon => "re-reservation-too-soon",
             Self::EndDiffers => "reserve-again-at-differs",
+            Self::BehindRefused => "behind-refused",
+            Self::HistoryFull => "history-full",
         }
     }
 }
@@ -130,6 +142,7 @@ pub(super) fn import(
     if chunk.ledger.has_ended() {
         return Ok(Err(CommandError::ImportEnded));
     }
+    chunk.ledger.refuse(chunk.refused.iter().copied());
     let lines = &chunk.lines[..];
     // By number, so that the table is touched in its own order; the lines of one
     // number stay in theirs.
@@ -141,6 +154,15 @@ pub(super) fn import(
     for of_number in by_number.chunk_by(|a, b| lines[*a as usize].ordinal == lines[*b as usize].ordinal) {
         let record = appending.record(lines[of_number[0] as usize].ordinal)?;
         change += plan_number(&record, of_number, lines, now, &mut plans);
+        if chunk.ledger.has_refused(record.ordinal()) {
+            for index in of_number {
+                let plan = &mut plans[*index as usize];
+                // What else is wrong with it shows when it is judged after that one.
+                if !matches!(plan, Plan::AlreadyThere) {
+                    *plan = Plan::Refuse(LineReason::BehindRefused);
+                }
+            }
+        }
         records.push(record);
     }
     let refusals: Vec<_> = plans
@@ -152,6 +174,7 @@ pub(super) fn import(
         })
         .collect();
     if !refusals.is_empty() {
+        chunk.ledger.refuse(lines.iter().map(|line| line.ordinal));
         return Ok(Err(CommandError::ImportRefused(refusals)));
     }
     if let Err(refused) = chunk.ledger.enter(appending.reserved(), change) {
@@ -200,6 +223,9 @@ impl Planner<'_> {
         if at > self.now {
             return Err(LineReason::FutureMoment);
         }
+        if self.record.events().len() + self.planned.len() >= HISTORY_EVENTS_MAX {
+            return Err(LineReason::HistoryFull);
+        }
         let mut entry = self.entry;
         let ended = self.ended_before(line.kind, at);
         if let Some((_, end)) = ended {
@@ -231,14 +257,15 @@ impl Planner<'_> {
     /// The event that the line tells, if it is known: when it is to end. The same
     /// one if there is, so that a history sent again is recognised.
     fn known_end(&self, line: &ImportLine, at: Stamp, again_at: Option<Stamp>) -> Option<Option<Stamp>> {
-        let recorded = self
-            .record
-            .events()
-            .iter()
-            .map(|known| (known.kind, known.at, known.channel, known.reserve_again_at));
-        let known = recorded.chain(self.planned.iter().copied());
+        // Both in the order of their moments.
+        let (recorded, planned) = (self.record.events(), &self.planned[..]);
+        let recorded = &recorded[recorded.partition_point(|known| known.at < at)..];
+        let planned = &planned[planned.partition_point(|(_, moment, ..)| *moment < at)..];
+        let recorded =
+            recorded.iter().map(|known| (known.kind, known.at, known.channel, known.reserve_again_at));
+        let known = recorded.chain(planned.iter().copied()).take_while(|(_, moment, ..)| *moment == at);
         let mut ends = known
-            .filter(|(kind, moment, channel, _)| (*kind, *moment, *channel) == (line.kind, at, line.channel))
+            .filter(|(kind, _, channel, _)| (*kind, *channel) == (line.kind, line.channel))
             .map(|(.., end)| end);
         let first = ends.next()?;
         Some(if first == again_at || ends.any(|end| end == again_at) { again_at } else { first })
@@ -258,6 +285,9 @@ fn check_kind(line: &ImportLine, at: Stamp, again_at: Option<Stamp>) -> Result<(
     match (line.kind, again_at) {
         (EventKind::Renumbering, _) => Err(LineReason::KindNotImported),
         (EventKind::Reservation, Some(_)) => Err(LineReason::EndOfNoWithdrawal),
+        (EventKind::Withdrawal, _) if !law::may_withdraw(line.channel) => {
+            Err(LineReason::ChannelMayNotWithdraw)
+        }
         (EventKind::Withdrawal, Some(again_at)) => {
             law::check_end(line.channel, at, again_at).map_err(|refusal| match refusal {
                 Refusal::TemporaryWithdrawalByEServiceOnly => LineReason::TemporaryWithdrawalByEServiceOnly,

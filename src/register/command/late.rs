@@ -28,10 +28,19 @@ impl Late {
     /// How often complete imports are looked for while something waits for one.
     pub(super) const TICK: Duration = Duration::from_millis(50);
 
-    /// Waits for an import that brought a chunk just now; it may be one that broke
-    /// off, sent again.
+    /// Is this import awaited?
+    pub(super) fn awaits(&self, ledger: &Arc<Ledger>) -> bool {
+        self.0.iter().any(|awaited| Arc::ptr_eq(&awaited.ledger, ledger))
+    }
+
+    /// An import that broke off is being sent again.
+    pub(super) fn forget_broken_off(&mut self) {
+        self.0.retain(|awaited| !awaited.broke_off());
+    }
+
+    /// Waits for an import that brought a chunk just now.
     pub(super) fn await_import(&mut self, ledger: &Arc<Ledger>) {
-        self.0.retain(|awaited| !awaited.broke_off() && !Arc::ptr_eq(&awaited.ledger, ledger));
+        self.0.retain(|awaited| !Arc::ptr_eq(&awaited.ledger, ledger));
         self.0.push(Awaited { ledger: Arc::clone(ledger), until: Instant::now() + HELD });
     }
 

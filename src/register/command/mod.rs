@@ -183,6 +183,10 @@ enum Message {
 }
 
 impl Message {
+    const fn is_import(&self) -> bool {
+        matches!(self, Self::Import(..))
+    }
+
     /// The channel that it came in through; a chunk has one for each line.
     fn channel(&self) -> Option<Channel> {
         match self {

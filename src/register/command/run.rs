@@ -1,15 +1,16 @@
 //! One run of an import: its chunks in order, what they may change together, and
 //! where it stops.
 
-use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use roaring::RoaringBitmap;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::import::{ImportLine, ImportOutcome};
 use super::{CommandError, Commander, Message};
 use crate::limits::{IMPORT_CHUNK_LINES, IMPORT_GROWTH_PERCENT_MAX, IMPORT_SHRINK_PERCENT_MAX};
+use crate::pesel::Ordinal;
 
 /// Sends the chunks of one import, several in flight at once; they are decided in
 /// the order in which they were sent.
@@ -41,6 +42,9 @@ pub(super) struct Ledger {
     change: AtomicI64,
     /// A chunk was lost: the ones behind it must not pass it by.
     ended: AtomicBool,
+    /// Numbers of refused chunks: what is told of them further on must not pass that
+    /// by either, or it could not be told any more.
+    refused: Mutex<RoaringBitmap>,
     /// All of its chunks have been sent.
     all_sent: AtomicBool,
     /// Chunks that were sent and are not decided, or whose fate is not told.
@@ -51,14 +55,21 @@ pub(super) struct Ledger {
 /// in flight until it is dropped, after its commit.
 pub(super) struct Chunk {
     pub(super) lines: Vec<ImportLine>,
+    /// Numbers of lines that were refused before they came here, with their chunk.
+    pub(super) refused: Vec<Ordinal>,
     pub(super) ledger: Arc<Ledger>,
     _slot: OwnedSemaphorePermit,
 }
 
 impl Chunk {
-    fn new(lines: Vec<ImportLine>, ledger: Arc<Ledger>, slot: OwnedSemaphorePermit) -> Self {
+    fn new(
+        lines: Vec<ImportLine>,
+        refused: Vec<Ordinal>,
+        ledger: Arc<Ledger>,
+        slot: OwnedSemaphorePermit,
+    ) -> Self {
         ledger.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { lines, ledger, _slot: slot }
+        Self { lines, refused, ledger, _slot: slot }
     }
 }
 
@@ -80,21 +91,36 @@ impl ImportRun {
     /// # Errors
     /// [`CommandError::ChunkTooLarge`], or when the writer has stopped.
     pub async fn send(&self, lines: Vec<ImportLine>) -> Result<ChunkInFlight, CommandError> {
-        if lines.len() > IMPORT_CHUNK_LINES {
+        self.hand_on(lines, Vec::new()).await
+    }
+
+    /// Sends word, in its place, of a chunk that is refused for lines which cannot be
+    /// read, with the numbers of the others: nothing is recorded of them behind it.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn refuse(&self, numbers: Vec<Ordinal>) -> Result<ChunkInFlight, CommandError> {
+        self.hand_on(Vec::new(), numbers).await
+    }
+
+    async fn hand_on(
+        &self,
+        lines: Vec<ImportLine>,
+        refused: Vec<Ordinal>,
+    ) -> Result<ChunkInFlight, CommandError> {
+        if lines.len() > IMPORT_CHUNK_LINES || refused.len() > IMPORT_CHUNK_LINES {
             return Err(CommandError::ChunkTooLarge);
         }
         let commander = &self.commander;
         let slot = Arc::clone(&commander.import_slots).acquire_owned().await;
         let slot = slot.map_err(|_| commander.unavailable())?;
         let (reply, answer) = oneshot::channel();
-        let chunk = Chunk::new(lines, Arc::clone(&self.ledger), slot);
+        let chunk = Chunk::new(lines, refused, Arc::clone(&self.ledger), slot);
         let sent = commander.queue.send(Message::Import(chunk, reply)).await;
         sent.map_err(|_| commander.unavailable())?;
         Ok(ChunkInFlight { commander: commander.clone(), answer })
     }
-}
 
-impl ImportRun {
     /// All chunks have been sent. Ends of temporary withdrawals that had passed when
     /// the import brought them, and that no line of it speaks against, take effect
     /// when the last chunk is decided; of an import that breaks off they do so
@@ -107,8 +133,8 @@ impl ImportRun {
 
 impl ChunkInFlight {
     /// What became of it. Refused lines ([`CommandError::ImportRefused`]) refuse
-    /// this chunk alone; any other error ends the run, and no chunk behind it is
-    /// recorded.
+    /// this chunk, and what is told of its numbers further on; any other error ends
+    /// the run, and no chunk behind it is recorded.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -135,10 +161,23 @@ impl Ledger {
         self.ended.store(true, Ordering::Relaxed);
     }
 
-    /// Has every chunk been decided, and none been lost?
+    /// Nothing is recorded of these numbers any more.
+    pub(super) fn refuse(&self, numbers: impl IntoIterator<Item = Ordinal>) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.extend(numbers.into_iter().map(Ordinal::value));
+    }
+
+    /// Was a line about this number refused with its chunk?
+    pub(super) fn has_refused(&self, number: Ordinal) -> bool {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).contains(number.value())
+    }
+
+    /// Has every chunk been decided, and none been lost or refused? A refused one may
+    /// be sent again, corrected.
     pub(super) fn is_complete(&self) -> bool {
         let is_decided = self.all_sent.load(Ordering::Acquire) && self.in_flight.load(Ordering::Relaxed) == 0;
-        is_decided && !self.has_ended()
+        let refused = || !self.refused.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        is_decided && !self.has_ended() && !refused()
     }
 
     pub(super) fn has_ended(&self) -> bool {

@@ -6,6 +6,7 @@
 //! roaring would be two binary searches through cold memory at the register's
 //! density, and is used where pages are sparse and for exchange.
 
+mod aside;
 mod build;
 mod page;
 
@@ -116,6 +117,15 @@ impl Snapshot {
         } else {
             AsOf::Known(State::Absent)
         }
+    }
+
+    /// When the number's temporary withdrawal ended, if that was not after `at` and
+    /// the register has not recorded it yet: what it says of the number is not so
+    /// any more.
+    #[must_use]
+    pub fn overdue(&self, ordinal: Ordinal, at: Moment) -> Option<Moment> {
+        let ends_at = self.page(ordinal)?.ends_at(slot(ordinal))?.moment();
+        (ends_at <= at).then_some(ends_at)
     }
 
     /// All entries in the order of their ordinals, with their states.

@@ -8,6 +8,7 @@ use roaring::RoaringBitmap;
 
 use super::super::entry::{Entry, Phase, State};
 use super::super::words::Stamp;
+use super::aside::{Aside, merge};
 
 /// The place of a number within its page: the low 16 bits of its ordinal.
 pub(super) type Slot = u16;
@@ -30,6 +31,8 @@ pub(in super::super) struct PageEntry {
     pub(super) slot: Slot,
     pub(super) reserved_at: Stamp,
     pub(super) withdrawn_at: Option<Stamp>,
+    /// When the withdrawal ends, if it is a temporary one.
+    pub(super) ends_at: Option<Stamp>,
     /// Reserved and withdrawn before the present or last reservation?
     pub(super) has_earlier: bool,
 }
@@ -42,7 +45,8 @@ impl PageEntry {
             Phase::Reserved { reserved_at } => (reserved_at, None),
             Phase::Withdrawn { reserved_at, withdrawn_at } => (reserved_at, Some(withdrawn_at)),
         };
-        Some(Self { slot, reserved_at, withdrawn_at, has_earlier: entry.has_earlier() })
+        let (ends_at, has_earlier) = (entry.re_reservation_at(), entry.has_earlier());
+        Some(Self { slot, reserved_at, withdrawn_at, ends_at, has_earlier })
     }
 
     pub(super) const fn state(&self) -> State {
@@ -77,27 +81,6 @@ pub(super) struct Sparse {
     aside: Aside,
     moments: Box<[Stamp]>,
     slots: RoaringBitmap,
-}
-
-/// What few entries of a page have, in the order of their slots.
-struct Aside {
-    withdrawn: Box<[Withdrawn]>,
-    /// Reserved or withdrawn, with an earlier reservation behind them.
-    with_earlier: Box<[Slot]>,
-}
-
-#[derive(Clone, Copy)]
-struct Withdrawn {
-    slot: Slot,
-    reserved_at: Stamp,
-    withdrawn_at: Stamp,
-}
-
-impl Withdrawn {
-    fn of(entry: &PageEntry) -> Option<Self> {
-        let withdrawn_at = entry.withdrawn_at?;
-        Some(Self { slot: entry.slot, reserved_at: entry.reserved_at, withdrawn_at })
-    }
 }
 
 impl Page {
@@ -141,7 +124,7 @@ impl Page {
         };
         match reserved_at {
             Some(reserved_at) => State::Reserved { reserved_at: reserved_at.moment() },
-            None if aside.withdrawn.is_empty() => State::Absent,
+            None if aside.withdrawn().is_empty() => State::Absent,
             None => aside.state(slot),
         }
     }
@@ -149,18 +132,24 @@ impl Page {
     /// Has the number in this slot an earlier reservation behind the one that
     /// [`Page::state`] tells?
     pub(super) fn has_earlier(&self, slot: Slot) -> bool {
-        self.aside().with_earlier.binary_search(&slot).is_ok()
+        self.aside().has_earlier(slot)
+    }
+
+    /// When the temporary withdrawal of the number in this slot ends.
+    pub(super) fn ends_at(&self, slot: Slot) -> Option<Stamp> {
+        self.aside().ends_at(slot)
     }
 
     /// All entries, in the order of their slots.
     pub(super) fn entries(&self) -> Vec<PageEntry> {
         let aside = self.aside();
-        let mut withdrawn = aside.withdrawn.iter().peekable();
-        let mut entries = Vec::with_capacity(self.moments().len() + aside.withdrawn.len());
+        let mut withdrawn = aside.withdrawn().iter().peekable();
+        let mut entries = Vec::with_capacity(self.moments().len() + aside.withdrawn().len());
         let entry = |slot, reserved_at, withdrawn_at| PageEntry {
             slot,
             reserved_at,
             withdrawn_at,
+            ends_at: self.ends_at(slot),
             has_earlier: self.has_earlier(slot),
         };
         self.for_each_reserved(|slot, reserved_at| {
@@ -203,19 +192,17 @@ impl Page {
     }
 
     pub(super) fn entry_count(&self) -> usize {
-        self.moments().len() + self.aside().withdrawn.len()
+        self.moments().len() + self.aside().withdrawn().len()
     }
 
     /// Bytes on the heap; for a sparse page those of its set are estimated.
     pub(super) fn heap_bytes(&self) -> usize {
-        let aside = self.aside();
         let own = match self {
             Self::Dense(_) => size_of::<Dense>(),
             Self::Sparse(page) => size_of::<Sparse>() + page.slots.serialized_size(),
         };
         own + size_of_val(self.moments())
-            + size_of_val(&*aside.withdrawn)
-            + size_of_val(&*aside.with_earlier)
+            + self.aside().heap_bytes()
             // The counters of the Arc.
             + 16
     }
@@ -298,24 +285,6 @@ fn ranks(bits: &[u64; WORDS]) -> [u16; RANKS] {
     ranks
 }
 
-/// The old items with the changed ones in their places; both in the order of
-/// their slots.
-fn merge<T: Copy>(old: &[T], changed: &[T], slot: impl Fn(&T) -> Slot) -> Vec<T> {
-    let mut merged = Vec::with_capacity(old.len() + changed.len());
-    let mut rest = old;
-    for change in changed {
-        let before = rest.partition_point(|old| slot(old) < slot(change));
-        merged.extend_from_slice(&rest[..before]);
-        rest = &rest[before..];
-        if rest.first().is_some_and(|old| slot(old) == slot(change)) {
-            rest = &rest[1..];
-        }
-        merged.push(*change);
-    }
-    merged.extend_from_slice(rest);
-    merged
-}
-
 impl Sparse {
     fn reserved_at(&self, slot: Slot) -> Option<Stamp> {
         let slot = u32::from(slot);
@@ -324,38 +293,6 @@ impl Sparse {
         }
         // The rank counts the slot itself.
         self.moments.get(self.slots.rank(slot) as usize - 1).copied()
-    }
-}
-
-impl Aside {
-    fn build(entries: &[PageEntry]) -> Self {
-        let with_earlier = entries.iter().filter(|entry| entry.has_earlier).map(|entry| entry.slot);
-        Self {
-            withdrawn: entries.iter().filter_map(Withdrawn::of).collect(),
-            with_earlier: with_earlier.collect(),
-        }
-    }
-
-    fn with(&self, changes: &[PageEntry]) -> Self {
-        let changed = |slot: Slot| changes.binary_search_by_key(&slot, |change| change.slot).is_ok();
-        let kept: Vec<_> = self.withdrawn.iter().filter(|old| !changed(old.slot)).copied().collect();
-        let new: Vec<_> = changes.iter().filter_map(Withdrawn::of).collect();
-        let kept_earlier: Vec<_> =
-            self.with_earlier.iter().filter(|slot| !changed(**slot)).copied().collect();
-        let new_earlier: Vec<_> =
-            changes.iter().filter(|change| change.has_earlier).map(|change| change.slot).collect();
-        Self {
-            withdrawn: merge(&kept, &new, |withdrawn| withdrawn.slot).into_boxed_slice(),
-            with_earlier: merge(&kept_earlier, &new_earlier, |slot| *slot).into_boxed_slice(),
-        }
-    }
-
-    fn state(&self, slot: Slot) -> State {
-        let Ok(at) = self.withdrawn.binary_search_by_key(&slot, |w| w.slot) else {
-            return State::Absent;
-        };
-        let Withdrawn { reserved_at, withdrawn_at, .. } = self.withdrawn[at];
-        State::Withdrawn { reserved_at: reserved_at.moment(), withdrawn_at: withdrawn_at.moment() }
     }
 }
 
@@ -370,6 +307,7 @@ mod tests {
                 slot,
                 reserved_at: Stamp::from_seconds(u32::from(slot) + 7),
                 withdrawn_at: None,
+                ends_at: None,
                 has_earlier: false,
             })
             .collect();

@@ -51,7 +51,8 @@ fn grow(events: &mut Events, entry: &mut Entry, rng: &mut Rng) {
     let at = Stamp::from_seconds(last + rng.below(3));
     let reserved = matches!(entry.phase(), Phase::Reserved { .. });
     let kind = if reserved && rng.below(4) > 0 { EventKind::Withdrawal } else { EventKind::Reservation };
-    entry.apply(kind, at, None);
+    let is_temporary = kind == EventKind::Withdrawal && rng.below(2) == 0;
+    entry.apply(kind, at, is_temporary.then(|| at.plus_seconds(1 + rng.below(3))));
     events.push((kind, at));
 }
 
@@ -70,10 +71,12 @@ fn check(snapshot: &Snapshot, model: &BTreeMap<Ordinal, (Events, Entry)>) {
     assert_eq!(snapshot.entry_count(), expected.len() as u64);
     let bytes: usize = snapshot.pages().map(|(_, page)| page.heap_bytes()).sum();
     assert_eq!(snapshot.counts.page_bytes, bytes);
-    for (ordinal, (events, _)) in model {
-        for shift in -1..=1 {
+    for (ordinal, (events, entry)) in model {
+        let end = entry.re_reservation_at().map(Stamp::moment);
+        for shift in -1..=3 {
             for (_, stamp) in events {
                 let at = Moment::from_unix_seconds(i64::from(stamp.seconds()) + shift);
+                assert_eq!(snapshot.overdue(*ordinal, at), end.filter(|end| *end <= at));
                 let expected = naive(events, at);
                 match snapshot.state_at(*ordinal, at) {
                     AsOf::Known(state) => assert_eq!(state, expected),

@@ -7,6 +7,7 @@ use redb::{Database, WriteTransaction};
 
 use super::super::event::ChainHash;
 use super::super::words::Sequence;
+use super::agreement::Agreement;
 use super::error::{OpenError, StoreError};
 use super::export::Table;
 use super::feeds::{self, ANSWERS_TABLE, FEEDS_TABLE};
@@ -239,6 +240,7 @@ struct Scan {
     entries: u64,
     /// The highest sequence that anything but the events names.
     named: Sequence,
+    agreement: Agreement,
 }
 
 impl Default for Scan {
@@ -253,6 +255,7 @@ impl Default for Scan {
             reserved: 0,
             entries: 0,
             named: Sequence::ZERO,
+            agreement: Agreement::default(),
         }
     }
 }
@@ -296,6 +299,7 @@ impl Scan {
             return Err(damage(super::BATCHES, Some(key), "the row does not follow the one before").into());
         }
         (self.last, self.hash) = (key, row.last);
+        row.events.iter().for_each(|event| self.agreement.event(event.sequence, &event.event));
         self.as_of =
             row.events.iter().map(|event| Some(event.event.at.moment())).fold(self.as_of, Option::max);
         Ok(())
@@ -305,7 +309,10 @@ impl Scan {
         let ordinal =
             Ordinal::new(key).ok_or_else(|| damage(super::HISTORY, None, "a row has no number's key"))?;
         let mut last = Sequence::ZERO;
-        let entry = fold(ordinal, value, |event| last = event.sequence)?;
+        let entry = fold(ordinal, value, |event| {
+            last = event.sequence;
+            self.agreement.told(ordinal, event);
+        })?;
         self.name(last);
         self.entries += 1;
         self.reserved += u64::from(entry.state().is_reserved());
@@ -329,6 +336,9 @@ impl Scan {
         }
         if (head.reserved, head.entries) != (self.reserved, self.entries) {
             return Err(wrong("the entries are not as many as were written"));
+        }
+        if !self.agreement.is_whole() {
+            return Err(wrong("the histories do not tell the events"));
         }
         if self.named > head.sequence {
             return Err(wrong("an event lies beyond the head"));

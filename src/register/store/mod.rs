@@ -13,6 +13,7 @@
 //! `batches` is the truth, `history` with its `backlog` the same by number. Events
 //! are only ever added; nothing is deleted (art. 23c(3)).
 
+mod agreement;
 mod append;
 mod bulk;
 mod codec;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
+use agreement::Agreement;
 pub(super) use append::{Appended, Appending, Waiting};
 pub(super) use bulk::Bulk;
 pub use error::{Damage, OpenError, StoreError};
@@ -38,6 +40,7 @@ pub use export::RegisterExport;
 pub(super) use feeds::{Delivered, FeedAnswer};
 use histories::ReadHistories;
 pub(super) use history::Record;
+use history::fold;
 pub use idempotency::Idempotency;
 pub(super) use idempotency::Remembered;
 pub use import::{RegisterHeld, RegisterImport};
@@ -215,11 +218,13 @@ impl StoreHandle {
         })
     }
 
-    /// Makes every hash again, from the first event to the last.
+    /// Makes every hash again, from the first event to the last, and holds the
+    /// histories against the events.
     pub(super) fn verify_chain(&self) -> Result<ChainReport, StoreError> {
         self.read(|txn| {
             let head = read_head(txn)?;
             let mut at = ChainReport { last: Sequence::ZERO, hash: ChainHash::genesis() };
+            let mut agreement = Agreement::default();
             for row in txn.open_table(BATCHES_TABLE)?.iter()? {
                 let (key, value) = row?;
                 let key = Sequence::new(key.value());
@@ -230,9 +235,19 @@ impl StoreHandle {
                     return Err(damage(BATCHES, Some(key), "the row does not follow the one before").into());
                 }
                 at = ChainReport { last: key, hash: row.last };
+                row.events.iter().for_each(|event| agreement.event(event.sequence, &event.event));
             }
             if (at.last, at.hash) != (head.sequence, head.hash) {
                 return Err(damage(SETTINGS, Some(head.sequence), "the head is not the last event").into());
+            }
+            for row in ReadHistories::of(txn)?.rows()? {
+                let (key, value) = row?;
+                let ordinal =
+                    Ordinal::new(key).ok_or_else(|| damage(HISTORY, None, "a row has no number's key"))?;
+                fold(ordinal, value.value(), |event| agreement.told(ordinal, event))?;
+            }
+            if !agreement.is_whole() {
+                return Err(damage(HISTORY, None, "the histories do not tell the events").into());
             }
             Ok(at)
         })

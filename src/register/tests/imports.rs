@@ -1,6 +1,7 @@
 //! Imports: all of a chunk or nothing, and again without harm.
 
 use super::*;
+use crate::limits::{HISTORY_EVENTS_MAX, IMPORT_CHUNK_LINES};
 use EventKind::{Reservation, Withdrawal};
 
 fn opened() -> (tempfile::TempDir, Opened) {
@@ -192,4 +193,79 @@ fn a_refused_chunk_does_not_end_its_import() {
     });
     let refusals = vec![LineRefusal { index: 0, reason: LineReason::NotReserved }];
     assert_eq!(outcomes, (Err(CommandError::ImportRefused(refusals)), Ok(5)));
+}
+
+/// Recorded, they would make the refused ones out of order for ever.
+#[test]
+fn lines_behind_a_refused_one_wait_for_it() {
+    let (_dir, opened) = opened();
+    let event = |n, kind, at| line(person(n), kind, at, Channel::Gmina);
+    let history = |third| {
+        [
+            vec![event(1, Reservation, -900), event(1, Withdrawal, -800), third],
+            vec![event(4, Reservation, -700), event(1, Reservation, -700)],
+            vec![event(4, Withdrawal, -600), event(5, Reservation, -600)],
+            vec![event(6, Reservation, -500)],
+        ]
+    };
+    let refused = |index, reason| vec![LineRefusal { index, reason }];
+    let send = |chunks: [Vec<ImportLine>; 4], unreadable: Vec<Ordinal>| {
+        let run = opened.commander.import_run(true);
+        opened
+            .runtime
+            .block_on(async {
+                let mut outcomes = vec![run.refuse(unreadable).await.expect("sent").outcome().await];
+                for chunk in chunks {
+                    outcomes.push(run.send(chunk).await.expect("sent").outcome().await);
+                }
+                run.finish();
+                outcomes.into_iter().map(|outcome| match outcome {
+                    Ok(outcome) => Ok(outcome.recorded),
+                    Err(CommandError::ImportRefused(refusals)) => Err(refusals),
+                    Err(other) => panic!("{other}"),
+                })
+            })
+            .collect::<Vec<_>>()
+    };
+    let bad = || event(2, Withdrawal, -800);
+    let expected = [
+        Ok(0),
+        Err(refused(2, LineReason::NotReserved)),
+        Err(refused(1, LineReason::BehindRefused)),
+        Err(refused(0, LineReason::BehindRefused)),
+        Ok(1),
+    ];
+    assert_eq!(send(history(bad()), Vec::new()), expected);
+    assert_eq!(opened.all_events().len(), 1);
+    let corrected = || event(2, Reservation, -800);
+    // The last one alone is behind a line that could not be read.
+    let expected = [Ok(0), Ok(3), Ok(2), Err(refused(1, LineReason::BehindRefused)), Ok(0)];
+    assert_eq!(send(history(corrected()), vec![person(5)]), expected);
+    assert_eq!(send(history(corrected()), Vec::new()), [Ok(0), Ok(0), Ok(0), Ok(2), Ok(0)]);
+    assert_eq!(opened.states(), states_of(&opened.all_events()));
+    assert_eq!(opened.reader.entry(person(1)).expect("readable").events().len(), 3);
+}
+
+/// A history is read and written whole, and must fit into a backup.
+#[test]
+fn a_history_does_not_grow_without_end() {
+    let (_dir, opened) = opened();
+    let max = HISTORY_EVENTS_MAX as i64;
+    let again = |seconds| line(person(1), Reservation, seconds - max, Channel::PeselRegister);
+    let lines: Vec<_> = (0..max).map(again).collect();
+    for chunk in lines.chunks(IMPORT_CHUNK_LINES) {
+        opened.import(chunk.to_vec()).expect("imported");
+    }
+    let refusals = vec![LineRefusal { index: 0, reason: LineReason::HistoryFull }];
+    assert_eq!(opened.import(vec![again(max)]), Err(CommandError::ImportRefused(refusals)));
+    assert_eq!(opened.import(lines[..9].to_vec()).map(|told| told.already_there), Ok(9));
+    let refused = opened.submit(ex_officio(person(1)));
+    assert_eq!(refused.err(), Some(CommandError::Refused(Refusal::AlreadyReserved)));
+    // Nobody is kept from what has an effect.
+    opened.submit(withdraw(person(1))).expect("allowed");
+    opened.submit(ex_officio(person(1))).expect("it was not reserved");
+    let mut import = RegisterImport::judging();
+    let export = opened.reader.export().expect("readable");
+    export.each_chunk(&mut |chunk| import.chunk(chunk)).expect("what a backup takes");
+    assert_eq!(import.finish().expect("whole").sequence.value(), max as u64 + 2);
 }

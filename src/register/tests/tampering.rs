@@ -111,6 +111,27 @@ fn a_changed_or_removed_history_is_refused() {
     assert_eq!(damage_table(&path), "history");
 }
 
+/// Whole by its checksum, and as many entries as before: only the events speak against it.
+#[test]
+fn a_history_that_is_not_its_events_is_found() {
+    let (_dir, path) = written();
+    for (byte, whole) in [(5, false), (5, true)] {
+        alter(&path, HISTORY, person(2).value(), |row| {
+            row[byte] ^= 1;
+            let crc = crc32c::crc32c_append(crc32c::crc32c(&person(2).value().to_le_bytes()), &row[4..]);
+            row[..4].copy_from_slice(&crc.to_le_bytes());
+            true
+        });
+        let opened = Opened::at(&path);
+        assert_eq!(opened.reader.verify_chain().is_ok(), whole);
+        let mut import = RegisterImport::judging();
+        let export = opened.reader.export().expect("readable");
+        export.each_chunk(&mut |chunk| import.chunk(chunk)).expect("each row is whole");
+        assert_eq!(import.finish().is_ok(), whole, "nor is it restored");
+        opened.stop();
+    }
+}
+
 #[test]
 fn a_changed_head_is_refused() {
     for byte in 0..68 {

@@ -45,6 +45,14 @@ fn an_end_is_judged_as_the_law_does() {
         Err(CommandError::ImportRefused(lines)) => lines[0].reason,
         other => panic!("{other:?}"),
     };
+    for channel in
+        [Channel::Bank, Channel::Skok, Channel::Post, Channel::IdCardRegister, Channel::PeselRegister]
+    {
+        let lasting = line(person(1), Withdrawal, 60, channel);
+        assert_eq!(refused(lasting), LineReason::ChannelMayNotWithdraw, "{channel:?}");
+        let temporary = ImportLine { channel, ..until_line(2, 60, DAY) };
+        assert_eq!(refused(temporary), LineReason::ChannelMayNotWithdraw, "{channel:?}");
+    }
     let at_gmina = ImportLine { channel: Channel::Gmina, ..until_line(2, 60, DAY) };
     assert_eq!(refused(at_gmina), LineReason::TemporaryWithdrawalByEServiceOnly);
     assert_eq!(refused(until_line(2, 60, 60 + 1_799)), LineReason::ReReservationTooSoon);
@@ -162,8 +170,8 @@ fn an_import_is_complete_when_its_last_chunk_is_decided() {
     );
 }
 
-/// Another import that is complete meanwhile says nothing about one that is not; one
-/// that broke off is not waited for when it has been sent again.
+/// Another import that is complete meanwhile says nothing about one that is not, nor
+/// about one that broke off; that one is not waited for when it has been sent again.
 #[test]
 fn each_import_is_waited_for() {
     let (_disk, opened) = opened();
@@ -173,7 +181,8 @@ fn each_import_is_waited_for() {
     let first = || vec![reserved(1, 0), until_line(1, DAY, 3 * DAY)];
     let (slow, broken) = (opened.commander.import_run(true), opened.commander.import_run(true));
     assert_eq!(send(&slow, first()), Ok(2));
-    assert_eq!(send(&broken, vec![reserved(2, 0), until_line(2, DAY, 3 * DAY)]), Ok(2));
+    let broken_off = || vec![reserved(2, 0), until_line(2, DAY, 3 * DAY)];
+    assert_eq!(send(&broken, broken_off()), Ok(2));
     drop(broken);
     for n in 10..14 {
         assert_eq!(opened.import(vec![reserved(n, 0)]).map(|told| told.recorded), Ok(1));
@@ -183,9 +192,43 @@ fn each_import_is_waited_for() {
     }
     assert_eq!(send(&slow, vec![reserved(1, 2 * DAY)]), Ok(1));
     slow.finish();
+    opened.submit(ex_officio(person(30))).expect("allowed");
+    assert_eq!(history(&opened, 2).len(), 2, "it broke off, and may be sent again");
+    assert_eq!(opened.import(broken_off()).map(|told| told.recorded), Ok(0));
     until(|| history(&opened, 2).len() == 3);
     assert_eq!(history(&opened, 1)[2..], [(Reservation, 2 * DAY, false)]);
     assert_eq!(history(&opened, 2)[2..], [(Reservation, 3 * DAY, true)]);
+}
+
+/// Until an end that waits is recorded nobody is told that the number is not
+/// reserved, and whatever is filed meanwhile comes after it.
+#[test]
+fn what_waits_is_overdue_and_a_filing_comes_after_its_end() {
+    let (_disk, opened) = opened();
+    let run = opened.commander.import_run(true);
+    let lines = (1..=3).flat_map(|n| [reserved(n, 0), until_line(n, DAY, 3 * DAY)]);
+    opened.runtime.block_on(async { run.send(lines.collect()).await?.outcome().await }).expect("imported");
+    let overdue = |n, at| opened.reader.snapshot().overdue(person(n), moment(at));
+    for n in 1..=3 {
+        assert_eq!(overdue(n, 3 * DAY - 1), None);
+        assert_eq!(overdue(n, 3 * DAY), Some(moment(3 * DAY)));
+    }
+    // Refused as to a reserved number, and nothing is recorded by that.
+    let refused = opened.submit(reserve(person(1)));
+    assert_eq!(refused.err(), Some(CommandError::Refused(Refusal::AlreadyReserved)));
+    assert_eq!(history(&opened, 1).len(), 2);
+    opened.submit(withdraw(person(2))).expect("it is reserved");
+    opened.submit(ex_officio(person(3))).expect("allowed");
+    let end = (Reservation, 3 * DAY, true);
+    assert_eq!(history(&opened, 2)[2..], [end, (Withdrawal, 10 * DAY, false)]);
+    assert_eq!(history(&opened, 3)[2..], [end, (Reservation, 10 * DAY, false)]);
+    assert_eq!([overdue(2, 10 * DAY), overdue(3, 10 * DAY)], [None, None]);
+    assert_eq!(opened.states(), states_of(&opened.all_events()));
+    run.finish();
+    until(|| history(&opened, 1).len() == 3);
+    assert_eq!(overdue(1, 10 * DAY), None);
+    assert_eq!(opened.all_events().len(), 11, "each end once");
+    opened.reader.verify_chain().expect("whole");
 }
 
 /// A later chunk may tell what came before an end, also when the process died

@@ -161,17 +161,24 @@ impl Writer {
     }
 
     /// Carries out what has come, in as many commits as its import chunks ask for.
+    ///
+    /// Commands share none with chunks: those take long, and what is filed has the
+    /// moment at which its commit began.
     fn answer(&mut self, messages: Vec<Message>) {
         self.measures.queue_depth(self.queue.len());
-        let mut group = Vec::with_capacity(messages.len());
-        let mut chunks = 0;
+        let mut group: Vec<Message> = Vec::with_capacity(messages.len());
         for message in messages {
-            chunks += usize::from(matches!(message, Message::Import(..)));
-            group.push(message);
-            if chunks == IMPORT_CHUNKS_PER_COMMIT_MAX {
+            let is_full = match (group.last(), &message) {
+                (Some(Message::Import(..)), Message::Import(..)) => {
+                    group.len() == IMPORT_CHUNKS_PER_COMMIT_MAX
+                }
+                (Some(last), _) => last.is_import() || message.is_import(),
+                (None, _) => false,
+            };
+            if is_full {
                 self.answer_together(std::mem::take(&mut group));
-                chunks = 0;
             }
+            group.push(message);
         }
         self.answer_together(group);
     }
@@ -239,7 +246,7 @@ impl Writer {
         loop {
             let due = self.schedule.due(now, SCHEDULED_PER_COMMIT_MAX);
             // Chunks of an import take longer than what is due may wait.
-            let has_import = messages.iter().any(|message| matches!(message, Message::Import(..)));
+            let has_import = messages.iter().any(Message::is_import);
             if due.is_empty() || (due.len() < SCHEDULED_PER_COMMIT_MAX && !has_import) {
                 return self.commit(&due, messages, now);
             }
@@ -262,6 +269,13 @@ impl Writer {
             _ => None,
         });
         let imported = imports.clone().next().map(|_| now);
+        // A new import that names a number which waits is one that broke off, sent again.
+        let is_sent_again = messages.iter().any(|message| match message {
+            Message::Import(chunk, _) if !self.late.awaits(&chunk.ledger) => {
+                chunk.lines.iter().any(|line| self.schedule.is_late(line.ordinal))
+            }
+            _ => false,
+        });
         if let Some(appended) = appended {
             self.measures.commit(begun.elapsed(), messages.len());
             self.measures.histories_backlog(appended.backlog);
@@ -272,6 +286,9 @@ impl Writer {
             self.show(&base, appended.head, appended.changes, imported);
         }
         if self.schedule.has_late() {
+            if is_sent_again {
+                self.late.forget_broken_off();
+            }
             imports.for_each(|ledger| self.late.await_import(ledger));
         }
         if let Some(first) = due.first() {
