@@ -25,6 +25,7 @@ use crate::http::admin::{self, AdminHandles};
 use crate::http::control;
 use crate::http::ops::{self, OpsBoard, OpsHandles};
 use crate::http::plane::{Phase, PlaneHandles, RunningPlane, Tallies};
+use crate::http::readings::StoreReadings;
 use crate::http::verify::status::{StatusBoard, durability_name};
 use crate::register::{Commander, Reader, WriterThread};
 use crate::telemetry::Metrics;
@@ -104,7 +105,8 @@ pub async fn run(
     process::no_more_huge_pages();
 
     let gate = Arc::new(Gate::new(parts.directory.clone(), blueprint.auth_failures));
-    let handles = plane_handles(&blueprint, &parts, &gate, &clock);
+    let readings = StoreReadings::default();
+    let handles = plane_handles(&blueprint, &parts, &gate, (&readings, &clock));
     let plane = start_plane(&blueprint, sockets.verification, &tls, handles, phase.clone())?;
     let default_limits = Arc::new(ArcSwap::from_pointee(blueprint.default_limits));
     let admin = admin::router(AdminHandles {
@@ -113,6 +115,7 @@ pub async fn run(
         register: parts.register.clone(),
         commander: parts.commander.clone(),
         backups: parts.backups(&blueprint, &data, &clock),
+        readings,
         clock: clock.clone(),
         default_limits: Arc::clone(&default_limits),
         import_idle_timeout: blueprint.import_idle_timeout,
@@ -301,11 +304,17 @@ impl Parts {
     }
 }
 
-fn plane_handles(blueprint: &Blueprint, parts: &Parts, gate: &Arc<Gate>, clock: &Clock) -> PlaneHandles {
+fn plane_handles(
+    blueprint: &Blueprint,
+    parts: &Parts,
+    gate: &Arc<Gate>,
+    (readings, clock): (&StoreReadings, &Clock),
+) -> PlaneHandles {
     PlaneHandles {
         gate: Arc::clone(gate),
         register: parts.register.clone(),
         trail: parts.trail.clone(),
+        readings: readings.clone(),
         clock: clock.clone(),
         status: Arc::new(StatusBoard::new(blueprint.environment, blueprint.durability)),
     }

@@ -8,6 +8,7 @@
 //! - [`control`]: how the admin and operations planes are listened on.
 //! - `stall`: what becomes of their clients that leave answers unread.
 //! - `closing`: how an HTTP/1.1 connection of any of them ends.
+//! - [`readings`]: since when a store cannot be read.
 //! - [`problem`], [`message`], [`reply`], [`request_id`]: what they share.
 
 pub mod plane;
@@ -23,8 +24,10 @@ mod stall;
 mod unread;
 
 mod closing;
+mod denied;
 pub mod message;
 mod panic;
 pub mod problem;
+pub mod readings;
 pub mod reply;
 pub mod request_id;

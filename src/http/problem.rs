@@ -11,7 +11,6 @@ use serde_json::{Map, Value};
 
 use crate::access::LimitsView;
 use crate::clock::Moment;
-use crate::gate::Denied;
 use crate::http::reply::{Reply, ReplyBody};
 use crate::http::request_id::RequestId;
 use crate::pesel::PeselError;
@@ -179,6 +178,12 @@ impl Problem {
         self
     }
 
+    /// Tells what is left of the limits of the key that asked.
+    pub(super) fn with_left(mut self, left: LimitsView) -> Self {
+        self.left = Some(Box::new(left));
+        self
+    }
+
     /// What is left of the limits of the key that asked, where one of them refused.
     pub(crate) fn left(&self) -> Option<&LimitsView> {
         self.left.as_deref()
@@ -246,12 +251,12 @@ impl Problem {
 
     /// 503 of a number whose last change lies ahead of the clock.
     #[must_use]
-    pub fn ahead_of_clock(since: Moment) -> Self {
+    pub fn ahead_of_clock() -> Self {
+        // Since when, nobody knows: it is the clock that was set.
         Self::new(
             Code::RegisterUnavailable,
             "a change lies ahead of the clock, so what was so before it is not known; ask about now",
         )
-        .with("unavailable_since", since.to_string())
         .retry_after(Duration::from_secs(5))
     }
 
@@ -329,49 +334,6 @@ impl Serialize for Document<'_> {
 
 fn whole_seconds(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
-}
-
-impl From<Denied> for Problem {
-    fn from(denied: Denied) -> Self {
-        let to_stranger = denied.is_of_stranger();
-        let left = denied.left().copied().map(Box::new);
-        let problem = match denied {
-            Denied::MissingCredential => {
-                Self::new(Code::Unauthenticated, "send `authorization: Bearer <key>` with a valid key")
-            }
-            Denied::Unauthenticated => {
-                Self::new(Code::Unauthenticated, "send `authorization: Bearer <key>` with a valid key")
-            }
-            Denied::Malformed => Self::new(
-                Code::MalformedKey,
-                "the credential's prefix, shape or checksum is wrong: a typing error, or a credential of another plane",
-            ),
-            Denied::WrongEnvironment => {
-                Self::new(Code::WrongEnvironment, "a test key opens no production, and the other way round")
-            }
-            Denied::TooManyFailures { retry_after } => {
-                Self::new(Code::RateLimited, "too many failed authentications from this address")
-                    .retry_after(retry_after)
-            }
-            Denied::AddressNotAllowed { address } => Self::new(
-                Code::AddressNotAllowed,
-                format!("the address seen is {address}; it is not in the key's allow-list"),
-            )
-            .with("address", address.to_string()),
-            Denied::RateLimited { retry_after, .. } => {
-                Self::new(Code::RateLimited, "the key's limit per second is used up").retry_after(retry_after)
-            }
-            Denied::QuotaExceeded { retry_after, .. } => {
-                Self::new(Code::QuotaExceeded, "the key's limit per day is used up").retry_after(retry_after)
-            }
-            Denied::BatchLargerThanBurst { burst, .. } => Self::new(
-                Code::ContentTooLarge,
-                format!("the key's burst limit allows {burst} numbers at once"),
-            )
-            .with("burst", burst),
-        };
-        Self { to_stranger, left, ..problem }
-    }
 }
 
 #[cfg(test)]

@@ -273,5 +273,41 @@ fn a_clock_that_was_a_day_ahead_leaves_answers_that_agree_with_themselves() {
     let at = |pesel: &str| json!({"pesel": pesel, "at": now["answered_at"]});
     let unsure = caller.post("/v1/verify", &at(&ahead));
     assert_eq!(unsure.problem(), (503, "register-unavailable".to_owned()));
+    assert!(unsure.json().get("unavailable_since").is_none(), "since when, nobody knows");
     assert_eq!(caller.post("/v1/verify", &at(&other)).good()["reserved"], false);
+}
+
+/// Two answers of one outage name one beginning; another outage has its own.
+#[test]
+fn an_outage_of_the_evidence_has_one_beginning() {
+    let demo = Demo::new(100);
+    let mut caller = demo.caller();
+    let verified = caller.verify(&demo.numbers("free.csv")[0]).good();
+    let path = format!("/v1/verifications/{}", verified["verification_id"].as_str().expect("an id"));
+    let segment = demo.home().segments().remove(0);
+    let aside = segment.with_extension("aside");
+    let since = |caller: &mut Caller| {
+        let reply = caller.get(&path);
+        assert_eq!(reply.problem(), (503, "audit-unavailable".to_owned()));
+        reply.json()["unavailable_since"].as_str().expect("a moment").to_owned()
+    };
+    let passed = |moment: &str| {
+        let mut status = demo.caller();
+        wait_for("the next second", || {
+            let now = status.get("/v1/status").good()["now"].as_str().expect("a moment").to_owned();
+            (now.as_str() > moment).then_some(())
+        });
+    };
+    caller.get(&path).good();
+    fs::rename(&segment, &aside).expect("moved");
+    let first = since(&mut caller);
+    passed(&first);
+    assert_eq!(since(&mut caller), first);
+    fs::rename(&aside, &segment).expect("moved");
+    caller.get(&path).good();
+    passed(&first);
+    fs::rename(&segment, &aside).expect("moved");
+    assert!(since(&mut caller) > first);
+    fs::rename(&aside, &segment).expect("moved");
+    demo.stop();
 }

@@ -18,7 +18,6 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::{Caller, Handles};
 use crate::access::Role;
 use crate::backup::{Backup, Gone, NotBegun, Piece, WriteError};
-use crate::clock::Moment;
 use crate::http::problem::{Code, Problem};
 use crate::http::stall::Unhurried;
 
@@ -37,7 +36,7 @@ pub(super) async fn backup(State(handles): State<Handles>, request: Request) -> 
     }
     let caller = Caller::from_request_parts(&mut request.into_parts().0, &handles).await?;
     let officer = caller.needs(&[Role::Operator])?;
-    let backup = handles.backups.begin().await.map_err(|error| refused(error, handles.clock.now()))?;
+    let backup = handles.backups.begin().await.map_err(|error| refused(error, &handles))?;
     let (pieces, receiver) = mpsc::channel(PIECES_AHEAD);
     tracing::info!(
         token_id = %officer.token_id(),
@@ -54,17 +53,18 @@ pub(super) async fn backup(State(handles): State<Handles>, request: Request) -> 
     Ok((unhurried, [(CONTENT_TYPE, "application/octet-stream")], body).into_response())
 }
 
-fn refused(error: NotBegun, now: Moment) -> Problem {
+fn refused(error: NotBegun, handles: &Handles) -> Problem {
+    let now = handles.clock.now();
     match error {
         NotBegun::Running => Problem::new(Code::BackupRunning, error.to_string()),
         NotBegun::Access(error) => error.into(),
         NotBegun::Trail(error) => {
             tracing::error!(%error, "the trail cannot be read for a backup");
-            Problem::audit_unavailable(now)
+            Problem::audit_unavailable(handles.readings.trail.failed(now))
         }
         NotBegun::Register(error) => {
             tracing::error!(%error, "the register cannot be read for a backup");
-            Problem::register_unavailable(now)
+            Problem::register_unavailable(handles.readings.register.failed(now))
         }
         NotBegun::Demo(error) => {
             tracing::error!(%error, "the demo's facts cannot be read for a backup");

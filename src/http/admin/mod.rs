@@ -31,6 +31,7 @@ use crate::access::{AccessError, AccessWriter, DirectoryReader, KeyLimits, Role}
 use crate::backup::Backups;
 use crate::clock::Clock;
 use crate::gate::{AdminIdentity, Officer, authenticate_admin};
+use crate::http::readings::StoreReadings;
 use crate::register::{Commander, Reader};
 
 /// What the plane works with: the writers are here and nowhere else.
@@ -45,6 +46,8 @@ pub struct AdminHandles {
     pub commander: Commander,
     /// Makes backups of everything.
     pub backups: Backups,
+    /// How the readings of register and trail go.
+    pub readings: StoreReadings,
     /// What time it is.
     pub clock: Clock,
     /// Limits of keys issued without their own; a reload exchanges them.

@@ -207,10 +207,13 @@ pub(super) async fn read<T: Send + 'static>(
     reading: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, Problem> {
     match tokio::task::spawn_blocking(reading).await {
-        Ok(Ok(value)) => Ok(value),
+        Ok(Ok(value)) => {
+            handles.readings.register.succeeded();
+            Ok(value)
+        }
         Ok(Err(error)) => {
             tracing::error!(%error, "the register's store cannot be read");
-            Err(Problem::register_unavailable(handles.clock.now()))
+            Err(Problem::register_unavailable(handles.readings.register.failed(handles.clock.now())))
         }
         Err(_) => Err(Problem::internal()),
     }

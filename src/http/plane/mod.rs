@@ -29,6 +29,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::audit::Trail;
 use crate::clock::Clock;
 use crate::gate::Gate;
+use crate::http::readings::StoreReadings;
 use crate::http::verify::status::StatusBoard;
 use crate::register::Reader;
 
@@ -81,6 +82,8 @@ pub struct PlaneHandles {
     pub register: Reader,
     /// Where answers are put on record.
     pub trail: Trail,
+    /// How the readings of both stores go.
+    pub readings: StoreReadings,
     /// What time it is.
     pub clock: Clock,
     /// What `/v1/status` says beyond the register.

@@ -16,10 +16,15 @@ pub(super) async fn fetch(connection: &Connection, headers: &HeaderMap, id: &str
     let visit = worker.handles.gate.visit(&connection.peer, identity)?;
     let id = VerificationId::parse(id).map_err(|_| not_found())?;
     let trail = worker.handles.trail.clone();
+    let readings = &worker.handles.readings.trail;
     let found = worker.read_store(move || trail.find(id)).await?.map_err(|error| {
         tracing::error!(%error, "the trail cannot be read");
-        Problem::audit_unavailable(worker.handles.clock.now())
+        Problem::audit_unavailable(readings.failed(worker.handles.clock.now()))
     })?;
+    // What is not found says little: hardly anything was read for it.
+    if found.is_some() {
+        readings.succeeded();
+    }
     // Another institution's evidence is not there, rather than forbidden.
     let record = found.filter(|record| worker.handles.gate.may_see(&visit, &record.key_id));
     let record = record.ok_or_else(not_found)?;

@@ -56,7 +56,7 @@ pub(super) async fn answer_all(
         }
     };
     if ahead {
-        return Err(Problem::ahead_of_clock(now));
+        return Err(Problem::ahead_of_clock());
     }
     let mut answers = from_memory;
     if !late.is_empty() {
@@ -90,11 +90,15 @@ pub(super) async fn from_history(
             .map(|query| register.state_from_history(query.ordinal(), at(query), up_to))
             .collect::<Result<Vec<_>, _>>()
     });
+    let readings = &worker.handles.readings.register;
     match reading.await? {
-        Ok(states) => Ok(states.into_iter().map(|state| query::answer_from_history(permit, state)).collect()),
+        Ok(states) => {
+            readings.succeeded();
+            Ok(states.into_iter().map(|state| query::answer_from_history(permit, state)).collect())
+        }
         Err(error) => {
             tracing::error!(%error, "the register's history cannot be read");
-            Err(Problem::register_unavailable(now))
+            Err(Problem::register_unavailable(readings.failed(now)))
         }
     }
 }

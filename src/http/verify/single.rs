@@ -41,7 +41,7 @@ pub(super) async fn verify(
     let answer = match in_memory {
         Outcome::Answered(answer) => answer,
         Outcome::Overdue { since } => return Err(Problem::overdue(since)),
-        Outcome::AheadOfNow => return Err(Problem::ahead_of_clock(now)),
+        Outcome::AheadOfNow => return Err(Problem::ahead_of_clock()),
         Outcome::NeedsHistory => {
             let answers = Box::pin(history::from_history(worker, &permit, vec![query], sequence)).await?;
             answers.first().copied().ok_or_else(Problem::internal)?
