@@ -26,8 +26,8 @@ use super::thread::WriterThread;
 use super::{CommandError, Commander, Health, Message};
 use crate::clock::Clock;
 use crate::limits::{
-    HISTORIES_SETTLED_PER_COMMIT, IMPORT_CHUNKS_PER_COMMIT_MAX, IMPORT_COMMIT_TARGET,
-    REGISTER_COMMANDS_PER_COMMIT_MAX, SCHEDULED_PER_COMMIT_MAX,
+    HISTORIES_SETTLED_PER_COMMIT, IMPORT_CHUNKS_PER_COMMIT_MAX, REGISTER_COMMANDS_PER_COMMIT_MAX,
+    SCHEDULED_PER_COMMIT_MAX,
 };
 
 /// The writer's own state.
