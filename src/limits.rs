@@ -83,9 +83,11 @@ pub const HISTORIES_SETTLED_PER_COMMIT: usize = if cfg!(test) { 2 } else { 64 };
 /// Chunks of imports that wait for the register's writer or are in its hands;
 /// the sender of the next one waits. Each takes some 2 MiB while it is on its way.
 pub const IMPORT_CHUNKS_PENDING_MAX: usize = 32;
-/// Chunks that share one transaction: what is due by the clock and other
-/// people's commands wait no longer than this many take.
+/// Chunks that share one transaction at the most.
 pub const IMPORT_CHUNKS_PER_COMMIT_MAX: usize = 16;
+/// How long chunks that share one may take, by what the last ones took: what is due
+/// by the clock and other people's commands wait for them.
+pub const IMPORT_COMMIT_TARGET: Duration = Duration::from_secs(1);
 /// Per cent of the reserved numbers by which one import may shrink their set.
 pub const IMPORT_SHRINK_PERCENT_MAX: u64 = 1;
 /// Per cent by which one import may grow it, unless it was empty.

@@ -280,12 +280,7 @@ pub fn renumber(renumbering: &Renumbering, now: Stamp) -> Result<Event, Refusal>
 /// May anybody withdraw through this channel? Art. 23f: banks, SKOKs and the post
 /// take reservations. Art. 23g: so do the registers.
 pub(super) const fn may_withdraw(channel: Channel) -> bool {
-    match channel {
-        Channel::EService | Channel::Gmina => true,
-        Channel::Bank | Channel::Skok | Channel::Post | Channel::IdCardRegister | Channel::PeselRegister => {
-            false
-        }
-    }
+    matches!(channel, Channel::EService | Channel::Gmina)
 }
 
 /// May this applicant ask for this through this channel at all?

@@ -1,6 +1,7 @@
 //! The single writer: its queue, the clock, its commits.
 
 mod failure;
+mod group;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -46,6 +47,8 @@ pub(in super::super) struct Writer {
     health: Arc<ArcSwap<Health>>,
     measures: Arc<Measures>,
     failure: Option<Failure>,
+    /// Chunks of imports that the next commit may take.
+    chunks_per_commit: usize,
     /// When to put histories of the backlog in their places; `None` when it is empty.
     settle_at: Option<Instant>,
 }
@@ -92,6 +95,7 @@ impl Writer {
             health: Arc::clone(&commander.health),
             measures: Arc::clone(&commander.measures),
             failure: None,
+            chunks_per_commit: IMPORT_CHUNKS_PER_COMMIT_MAX,
             settle_at: Some(Instant::now()),
         };
         if let Some(late) = late.filter(|_| writer.schedule.has_late()) {
@@ -158,29 +162,6 @@ impl Writer {
                 () = self.clock.moved(), if has_schedule => return Wake::Clock,
             }
         }
-    }
-
-    /// Carries out what has come, in as many commits as its import chunks ask for.
-    ///
-    /// Commands share none with chunks: those take long, and what is filed has the
-    /// moment at which its commit began.
-    fn answer(&mut self, messages: Vec<Message>) {
-        self.measures.queue_depth(self.queue.len());
-        let mut group: Vec<Message> = Vec::with_capacity(messages.len());
-        for message in messages {
-            let is_full = match (group.last(), &message) {
-                (Some(Message::Import(..)), Message::Import(..)) => {
-                    group.len() == IMPORT_CHUNKS_PER_COMMIT_MAX
-                }
-                (Some(last), _) => last.is_import() || message.is_import(),
-                (None, _) => false,
-            };
-            if is_full {
-                self.answer_together(std::mem::take(&mut group));
-            }
-            group.push(message);
-        }
-        self.answer_together(group);
     }
 
     /// Carries out a batch: decide and append, publish, reply.
