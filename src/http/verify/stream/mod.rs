@@ -5,35 +5,36 @@
 //! record and one state of the register. While a chunk is put on record the
 //! next one collects, so the chunks grow with the load by themselves.
 
+mod input;
+mod line;
+
 use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::Request;
 use http::header::{CONTENT_TYPE, HeaderValue};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
 use super::render::{self, LineRefusal};
-use super::{admit, ask, history, identify, now, told, unrecorded};
-use crate::audit::{Item, Receipt, Refusal, Verification};
-use crate::clock::Moment;
+use super::{admit, history, identify, now, unrecorded};
+use crate::audit::{Receipt, Verification};
 use crate::gate::{Denied, Permit};
 use crate::http::plane::{Connection, Verdict};
 use crate::http::problem::{Code, Problem};
 use crate::http::reply::{Reply, ReplyBody};
-use crate::limits::{STREAM_CHUNK_LINES_MAX, STREAM_LINE_BYTES_MAX, STREAM_LINES_MAX};
-use crate::pesel::Pesel;
+use crate::limits::STREAM_LINES_MAX;
 use crate::query::{Answer, Query};
+use input::Input;
+use line::{Line, read_lines};
 
-/// Bytes of request that are held while a chunk is being recorded.
-const AHEAD_BYTES_MAX: usize = 256 * 1024;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use line::read_for_fuzzing;
+
 /// Answer chunks that may wait for a slow reader.
 const ANSWERS_AHEAD: usize = 2;
-/// What stands for a line over the bound: no JSON, so refused as unreadable.
-const TOO_LONG: &[u8] = b"!too long\n";
 /// Longest wait for the per-second limit before the permission is asked again.
 const PACE_WAIT_MAX: Duration = Duration::from_secs(1);
 
@@ -48,14 +49,7 @@ pub(super) fn verify(connection: Rc<Connection>, request: Request<Incoming>) -> 
     // Each chunk asks for its own permit; this one says whether to begin.
     drop(admit(&connection, &head.headers)?);
     let (answers, receiver) = mpsc::channel(ANSWERS_AHEAD);
-    let input = Input {
-        body,
-        buffer: BytesMut::new(),
-        ended: false,
-        broken: false,
-        skipping: false,
-        idle: connection.worker.settings.stream_idle_timeout,
-    };
+    let input = Input::new(body, connection.worker.settings.stream_idle_timeout);
     let stream = Stream { connection, headers: head.headers, answers, next_index: 0 };
     tokio::task::spawn_local(stream.run(input));
     let mut reply = Reply::new(ReplyBody::stream(receiver));
@@ -214,173 +208,4 @@ impl Stream {
 struct Answered {
     results: Vec<Result<Answer, LineRefusal>>,
     register: render::RegisterState,
-}
-
-/// One line as asked.
-struct Line {
-    pesel: Option<Pesel>,
-    query: Result<Query, LineRefusal>,
-    at: Option<Moment>,
-    reference: Option<Box<str>>,
-}
-
-impl Line {
-    fn item<'a>(&'a self, result: &Result<Answer, LineRefusal>) -> Item<&'a str> {
-        match (result, &self.query) {
-            (Ok(answer), Ok(query)) => Item::Verified {
-                ordinal: query.ordinal(),
-                told: told(answer),
-                asked_at: self.at,
-                reference: self.reference.as_deref(),
-            },
-            (Err(refusal), _) | (_, Err(refusal)) => Item::Refused(match refusal {
-                LineRefusal::Line(ask::LineError::Pesel(error)) => Refusal::InvalidPesel(*error),
-                LineRefusal::Line(ask::LineError::Malformed) => Refusal::MalformedLine,
-                LineRefusal::FutureMoment => Refusal::FutureMoment,
-            }),
-        }
-    }
-}
-
-fn read_lines(lines: &[u8], now: Moment) -> Vec<Line> {
-    let mut asked = Vec::with_capacity(lines.len() / 14 + 1);
-    let mut rest = lines;
-    while !rest.is_empty() {
-        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-        // A line over the bound is refused whether it came in pieces or in one.
-        let line = if end > STREAM_LINE_BYTES_MAX { TOO_LONG } else { &rest[..end] };
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        rest = rest.get(end + 1..).unwrap_or_default();
-        // A blank line asks nothing and has no index.
-        if !line.trim_ascii().is_empty() {
-            asked.push(read_line(line, now));
-        }
-    }
-    asked
-}
-
-fn read_line(line: &[u8], now: Moment) -> Line {
-    match ask::line(line) {
-        Ok(single) => Line {
-            query: Query::new(single.pesel.ordinal(), single.terms.at, now)
-                .map_err(|_| LineRefusal::FutureMoment),
-            pesel: Some(single.pesel),
-            at: single.terms.at,
-            reference: single.terms.reference.map(|text| text.into_owned().into_boxed_str()),
-        },
-        Err(error) => Line { pesel: None, query: Err(LineRefusal::Line(error)), at: None, reference: None },
-    }
-}
-
-/// What each line of a chunk says, in words: the number with its terms, or the
-/// code of its refusal.
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) fn read_for_fuzzing(lines: &[u8], now: Moment) -> Vec<String> {
-    let words = |line: &Line| match (&line.query, &line.pesel) {
-        (Err(LineRefusal::Line(ask::LineError::Malformed)), _) => "malformed-request".to_owned(),
-        (Err(LineRefusal::Line(ask::LineError::Pesel(_))), _) => "invalid-pesel".to_owned(),
-        (Err(LineRefusal::FutureMoment), _) => "future-moment".to_owned(),
-        (Ok(_), pesel) => format!(
-            "{} {:?} {:?}",
-            pesel.map_or_else(String::new, |pesel| pesel.digits().to_owned()),
-            line.at,
-            line.reference
-        ),
-    };
-    read_lines(lines, now).iter().map(words).collect()
-}
-
-/// The request's side of a stream: frames in, whole lines out.
-struct Input {
-    body: Incoming,
-    buffer: BytesMut,
-    ended: bool,
-    /// The request broke off: what is left of it is no line.
-    broken: bool,
-    /// In the middle of a line that is too long: its end is awaited.
-    skipping: bool,
-    idle: Duration,
-}
-
-impl Input {
-    /// Whole lines, at least one, at most a chunk; `None` at the end.
-    async fn lines(&mut self) -> Result<Option<Bytes>, Problem> {
-        loop {
-            if let Some(lines) = self.take_lines() {
-                return Ok(Some(lines));
-            }
-            if self.broken {
-                return Err(Problem::new(Code::MalformedRequest, "the stream broke off"));
-            }
-            if self.ended {
-                return Ok(None);
-            }
-            if tokio::time::timeout(self.idle, self.read_frame()).await.is_err() {
-                return Err(Problem::new(Code::RequestTimeout, "the stream paused for too long"));
-            }
-        }
-    }
-
-    /// Goes on reading while a record becomes durable.
-    async fn read_on_while<F: Future>(&mut self, wanted: F) -> F::Output {
-        let mut wanted = std::pin::pin!(wanted);
-        loop {
-            if self.ended || self.broken || self.buffer.len() >= AHEAD_BYTES_MAX {
-                return wanted.await;
-            }
-            tokio::select! {
-                biased;
-                output = &mut wanted => return output,
-                () = self.read_frame() => {}
-            }
-        }
-    }
-
-    async fn read_frame(&mut self) {
-        match self.body.frame().await {
-            None => self.ended = true,
-            Some(Ok(frame)) => {
-                if let Ok(data) = frame.into_data() {
-                    self.buffer.extend_from_slice(&data);
-                }
-            }
-            Some(Err(_)) => self.broken = true,
-        }
-    }
-
-    /// Cuts whole lines off the buffer. A line over the bound becomes an
-    /// unreadable stub, so that it is refused in its place and the stream goes on.
-    fn take_lines(&mut self) -> Option<Bytes> {
-        if self.skipping {
-            match memchr::memchr(b'\n', &self.buffer) {
-                Some(end) => {
-                    drop(self.buffer.split_to(end + 1));
-                    self.skipping = false;
-                }
-                None => self.buffer.clear(),
-            }
-        }
-        let mut end = 0;
-        let mut count = 0;
-        for newline in memchr::memchr_iter(b'\n', &self.buffer) {
-            end = newline + 1;
-            count += 1;
-            if count == STREAM_CHUNK_LINES_MAX {
-                break;
-            }
-        }
-        if end > 0 {
-            return Some(self.buffer.split_to(end).freeze());
-        }
-        if self.buffer.len() > STREAM_LINE_BYTES_MAX {
-            self.buffer.clear();
-            self.skipping = true;
-            return Some(Bytes::from_static(TOO_LONG));
-        }
-        if self.ended && !self.buffer.is_empty() {
-            self.buffer.put_u8(b'\n');
-            return Some(self.buffer.split().freeze());
-        }
-        None
-    }
 }
