@@ -194,7 +194,7 @@ fn a_quota_that_runs_out_ends_the_stream_after_its_last_number() {
 #[test]
 fn a_rate_limit_paces_a_stream() {
     let demo = Demo::shared();
-    let (_, key) = demo.issue("Bank Powolny", &["127.0.0.1"], Some([200, 50, 100_000]));
+    let (id, key) = demo.issue("Bank Powolny", &["127.0.0.1"], Some([200, 50, 100_000]));
     let began = std::time::Instant::now();
     let line = format!("\"{}\"\n", demo.numbers("free.csv")[0]);
     let answers = demo.caller_with(&key).stream(&line.repeat(250));
@@ -202,6 +202,11 @@ fn a_rate_limit_paces_a_stream() {
     assert!(answers.iter().all(|answer| answer["reserved"] == false));
     // 50 at once, 200 more at 200 a second.
     assert!(began.elapsed().as_millis() >= 900, "{:?}", began.elapsed());
+    // Its pace is no refusal.
+    let refusals = format!("peselgate_limiter_refusals_total{{key_id=\"{id}\"}}");
+    let metrics = demo.instance.metrics();
+    let refused = metrics.lines().filter(|line| line.starts_with(&refusals) && !line.ends_with(" 0"));
+    assert_eq!(refused.collect::<Vec<_>>(), [""; 0]);
 }
 
 /// Every line of a stream is on record with its own index, moment and reference.

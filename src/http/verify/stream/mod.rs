@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use super::render::{self, LineRefusal};
 use super::{admit, history, identify, now, unrecorded};
 use crate::audit::{Receipt, Verification};
-use crate::gate::{Denied, Permit};
+use crate::gate::{Pace, Permit};
 use crate::http::plane::{Connection, Verdict};
 use crate::http::problem::{Code, Problem};
 use crate::http::reply::{Reply, ReplyBody};
@@ -107,9 +107,9 @@ impl Stream {
                     format!("at most {STREAM_LINES_MAX} lines in a stream"),
                 ));
             }
-            let (mut permit, count) =
-                self.permit(asked.len().min(usize::try_from(room).unwrap_or(usize::MAX))).await?;
-            let rest = asked.split_off(count);
+            let wanted = asked.len().min(usize::try_from(room).unwrap_or(usize::MAX));
+            let mut permit = self.permit(wanted).await?;
+            let rest = asked.split_off(usize::try_from(permit.numbers()).unwrap_or(wanted).min(wanted));
             let out = {
                 let (pending, answered) = self.record(&permit, &asked).await?;
                 permit.spend();
@@ -128,22 +128,16 @@ impl Stream {
         Ok(Ok(()))
     }
 
-    /// A permit for as many lines as the key may ask at once, `wanted` at the
-    /// most; waits for the limit per second rather than failing the stream.
-    async fn permit(&self, wanted: usize) -> Result<(Permit, usize), Problem> {
+    /// A permit for some of the `wanted` lines; waits for the limit per second
+    /// rather than failing the stream.
+    async fn permit(&self, wanted: usize) -> Result<Permit, Problem> {
         let gate = &self.connection.worker.handles.gate;
-        let mut count = wanted.max(1);
+        let wanted = u32::try_from(wanted).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
         loop {
             let identity = identify(&self.connection, &self.headers)?;
-            let cost = NonZeroU32::new(u32::try_from(count).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN);
-            match gate.admit(&self.connection.peer, identity, cost) {
-                Ok(permit) => return Ok((permit, count)),
-                Err(Denied::BatchLargerThanBurst { burst }) => count = (burst as usize).clamp(1, count),
-                Err(Denied::RateLimited { retry_after }) => {
-                    tokio::time::sleep(retry_after.min(PACE_WAIT_MAX)).await;
-                }
-                Err(Denied::QuotaExceeded { .. }) if count > 1 => count /= 2,
-                Err(denied) => return Err(denied.into()),
+            match gate.admit_paced(&self.connection.peer, identity, wanted, PACE_WAIT_MAX)? {
+                Pace::Charged(permit) => return Ok(permit),
+                Pace::Wait(pause) => tokio::time::sleep(pause.min(PACE_WAIT_MAX)).await,
             }
         }
     }
