@@ -7,6 +7,7 @@
 //! - [`ops`]: the operations plane.
 //! - [`control`]: how the admin and operations planes are listened on.
 //! - `stall`: what becomes of their clients that leave answers unread.
+//! - `flow`: how answers that are made line by line end.
 //! - `closing`: how an HTTP/1.1 connection of any of them ends.
 //! - [`problem`], [`message`], [`reply`], [`request_id`]: what they share.
 
@@ -23,6 +24,7 @@ mod stall;
 mod unread;
 
 mod closing;
+mod flow;
 pub mod message;
 mod panic;
 pub mod problem;

@@ -187,6 +187,9 @@ fn a_quota_that_runs_out_ends_the_stream_after_its_last_number() {
     assert!(answers[..37].iter().enumerate().all(|(index, answer)| answer["index"] == index));
     assert!(answers[..37].iter().all(|answer| answer["reserved"] == false));
     assert_eq!(answers[37]["error"], "quota-exceeded");
+    // Until the next midnight in Warsaw.
+    let seconds = answers[37]["retry_after"].as_u64().expect("when to come again");
+    assert!((1..=25 * 3_600).contains(&seconds), "{seconds}");
     assert_eq!(caller.get("/v1/limits").good()["remaining"]["day"], 0);
 }
 

@@ -22,6 +22,7 @@ use super::render::{self, LineRefusal};
 use super::{admit, history, identify, now, unrecorded};
 use crate::audit::{Receipt, Verification};
 use crate::gate::{Pace, Permit};
+use crate::http::flow::{Stop, flow};
 use crate::http::plane::{Connection, Verdict};
 use crate::http::problem::{Code, Problem};
 use crate::http::reply::{Reply, ReplyBody};
@@ -65,47 +66,33 @@ struct Stream {
     next_index: u64,
 }
 
-/// Nobody reads the answers any more.
-struct Gone;
-
 impl Stream {
-    async fn run(mut self, mut input: Input) {
-        loop {
-            let lines = match input.lines().await {
-                Ok(Some(lines)) => lines,
-                Ok(None) => return self.connection.control.body_read_to_its_end(),
-                Err(problem) => return self.end_with(&problem).await,
-            };
-            match self.answer(&mut input, lines).await {
-                Ok(Ok(())) => {}
-                Ok(Err(Gone)) => return,
-                Err(problem) => return self.end_with(&problem).await,
-            }
-        }
+    /// Answers to the end, whichever that is.
+    async fn run(self, input: Input) {
+        let (connection, answers) = (Rc::clone(&self.connection), self.answers.clone());
+        flow(self.answer_all(input), answers, |code| connection.worker.tally.refused(code)).await;
     }
 
-    /// The last line of a stream that cannot go on.
-    async fn end_with(self, problem: &Problem) {
-        self.connection.worker.tally.refused(problem.code());
-        let line = serde_json::json!({"error": problem.code().name(), "detail": problem.detail()});
-        // A reader that is gone misses nothing.
-        drop(self.answers.send(format!("{line}\n").into()).await);
+    async fn answer_all(mut self, mut input: Input) -> Result<(), Stop> {
+        while let Some(lines) = input.lines().await? {
+            self.answer(&mut input, lines).await?;
+        }
+        self.connection.control.body_read_to_its_end();
+        Ok(())
     }
 
     /// Answers a chunk: permit, look-up, record, answer lines.
-    async fn answer(&mut self, input: &mut Input, lines: Bytes) -> Result<Result<(), Gone>, Problem> {
+    async fn answer(&mut self, input: &mut Input, lines: Bytes) -> Result<(), Stop> {
         let worker = Rc::clone(&self.connection.worker);
         let mut asked = read_lines(&lines, now(&worker));
         while !asked.is_empty() {
             if worker.is_draining() {
-                return Err(Problem::draining());
+                return Err(Problem::draining().into());
             }
             let room = STREAM_LINES_MAX.saturating_sub(self.next_index);
             if room == 0 {
-                return Err(Problem::new(
-                    Code::ContentTooLarge,
-                    format!("at most {STREAM_LINES_MAX} lines in a stream"),
-                ));
+                let most = format!("at most {STREAM_LINES_MAX} lines in a stream");
+                return Err(Problem::new(Code::ContentTooLarge, most).into());
             }
             let wanted = asked.len().min(usize::try_from(room).unwrap_or(usize::MAX));
             let mut permit = self.permit(wanted).await?;
@@ -120,12 +107,10 @@ impl Stream {
                 self.render(&receipt, &asked, &answered)
             };
             self.next_index += asked.len() as u64;
-            if self.answers.send(out).await.is_err() {
-                return Ok(Err(Gone));
-            }
+            self.answers.send(out).await.map_err(|_| Stop::Gone)?;
             asked = rest;
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// A permit for some of the `wanted` lines; waits for the limit per second
