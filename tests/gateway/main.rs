@@ -26,6 +26,7 @@ mod http2;
 mod imports;
 mod keys;
 mod kills;
+mod leaving;
 mod limits;
 mod operations;
 mod proxy;

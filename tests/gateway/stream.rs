@@ -9,14 +9,14 @@ use crate::client::Connection;
 use crate::harness::{Demo, fictional};
 
 /// A stream whose lines are sent one chunk at a time.
-struct Stream {
+pub(crate) struct Stream {
     connection: Connection,
     /// Answer bytes that are no whole line yet.
     rest: Vec<u8>,
 }
 
 impl Stream {
-    fn open(demo: &Demo, key: &str) -> Self {
+    pub(crate) fn open(demo: &Demo, key: &str) -> Self {
         let mut connection = Connection::open(demo.instance.verification).expect("a connection");
         let head = format!(
             "POST /v1/verify/batch HTTP/1.1\r\nhost: g\r\nauthorization: Bearer {key}\r\n\
@@ -29,7 +29,7 @@ impl Stream {
         Self { connection, rest: Vec::new() }
     }
 
-    fn send(&mut self, text: &str) {
+    pub(crate) fn send(&mut self, text: &str) {
         let chunk = format!("{:x}\r\n{text}\r\n", text.len());
         self.connection.write(chunk.as_bytes()).expect("written");
     }
@@ -39,7 +39,7 @@ impl Stream {
     }
 
     /// The next answer line; `None` at the end.
-    fn line(&mut self) -> Option<Value> {
+    pub(crate) fn line(&mut self) -> Option<Value> {
         loop {
             if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.rest.drain(..=end).collect();

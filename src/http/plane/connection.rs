@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use super::acceptor::{Accepted, Slot, Source, refused};
 use super::control::{Control, Entry};
 use super::guarded_io::{GuardedIo, PREFACE};
+use super::hang_up::HangUp;
 use super::head_timer::HeadTimer;
 use super::proxy::{self, Header};
 use super::worker::Worker;
@@ -159,7 +160,7 @@ async fn sniff<S: AsyncRead + Unpin>(
 
 async fn serve_http<S>(connection: Rc<Connection>, stream: S, ahead: Vec<u8>) -> io::Result<()>
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + HangUp + Unpin + 'static,
 {
     let control = Rc::clone(&connection.control);
     let header_read_timeout = connection.worker.settings.header_read_timeout;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::PlaneSettings;
 use super::head_timer::HeadMark;
+use super::streams::Streams;
 
 /// How often the table is looked over; the deadlines' precision.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -58,6 +59,7 @@ pub(crate) struct Control {
     /// Since when the socket takes no more, and how much it had taken by then.
     blocked_since: Cell<Option<(Instant, u64)>>,
     written_bytes: Cell<u64>,
+    streams: Streams,
 }
 
 impl Control {
@@ -74,6 +76,7 @@ impl Control {
             unread: Cell::new(false),
             blocked_since: Cell::new(None),
             written_bytes: Cell::new(0),
+            streams: Streams::default(),
         })
     }
 
@@ -150,6 +153,10 @@ impl Control {
         }
     }
 
+    pub(super) const fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
     fn wake(&self) {
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
@@ -157,7 +164,8 @@ impl Control {
     }
 
     fn look(&self, now: Instant, times: &TimeOuts) {
-        let mut wake = self.head.seen(times.head_looks);
+        // One that waits looks whether its client has hung up.
+        let mut wake = self.head.seen(times.head_looks) | self.streams.are_paused();
         if now >= self.retire_at && !self.retire.get() {
             self.retire.set(true);
             wake = true;

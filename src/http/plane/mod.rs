@@ -9,8 +9,10 @@ mod connection;
 mod control;
 mod frame_budget;
 mod guarded_io;
+mod hang_up;
 mod head_timer;
 pub(crate) mod proxy;
+mod streams;
 mod tally;
 pub mod tls;
 mod turns;
@@ -37,6 +39,7 @@ use turns::Turns;
 pub(crate) use connection::Connection;
 pub(crate) use control::Control;
 pub use proxy::Proxies;
+pub(crate) use streams::StreamPlace;
 pub(crate) use tally::{Tally, Verdict};
 pub(crate) use worker::Worker;
 

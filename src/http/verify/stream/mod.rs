@@ -23,10 +23,10 @@ use super::{admit, history, identify, now, unrecorded};
 use crate::audit::{Receipt, Verification};
 use crate::gate::{Pace, Permit};
 use crate::http::flow::{Stop, flow};
-use crate::http::plane::{Connection, Verdict};
+use crate::http::plane::{Connection, StreamPlace, Verdict};
 use crate::http::problem::{Code, Problem};
 use crate::http::reply::{Reply, ReplyBody};
-use crate::limits::STREAM_LINES_MAX;
+use crate::limits::{STREAM_LINES_MAX, STREAMS_PER_CONNECTION_MAX};
 use crate::query::{Answer, Query};
 use input::Input;
 use line::{Line, read_lines};
@@ -49,9 +49,13 @@ pub(super) fn verify(connection: Rc<Connection>, request: Request<Incoming>) -> 
     let (head, body) = request.into_parts();
     // Each chunk asks for its own permit; this one says whether to begin.
     drop(admit(&connection, &head.headers)?);
+    let place = StreamPlace::take(&connection.control).ok_or_else(|| {
+        let most = format!("at most {STREAMS_PER_CONNECTION_MAX} streams at once on a connection");
+        Problem::new(Code::Overloaded, most).retry_after(Duration::from_secs(1))
+    })?;
     let (answers, receiver) = mpsc::channel(ANSWERS_AHEAD);
     let input = Input::new(body, connection.worker.settings.stream_idle_timeout);
-    let stream = Stream { connection, headers: head.headers, answers, next_index: 0 };
+    let stream = Stream { connection, place, headers: head.headers, answers, next_index: 0 };
     tokio::task::spawn_local(stream.run(input));
     let mut reply = Reply::new(ReplyBody::stream(receiver));
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
@@ -60,6 +64,7 @@ pub(super) fn verify(connection: Rc<Connection>, request: Request<Incoming>) -> 
 
 struct Stream {
     connection: Rc<Connection>,
+    place: StreamPlace,
     /// Permission is asked again for every chunk, from the same head.
     headers: http::HeaderMap,
     answers: mpsc::Sender<Bytes>,
@@ -115,15 +120,26 @@ impl Stream {
 
     /// A permit for some of the `wanted` lines; waits for the limit per second
     /// rather than failing the stream.
-    async fn permit(&self, wanted: usize) -> Result<Permit, Problem> {
+    async fn permit(&self, wanted: usize) -> Result<Permit, Stop> {
         let gate = &self.connection.worker.handles.gate;
         let wanted = u32::try_from(wanted).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
         loop {
             let identity = identify(&self.connection, &self.headers)?;
-            match gate.admit_paced(&self.connection.peer, identity, wanted, PACE_WAIT_MAX)? {
+            let asked = gate.admit_paced(&self.connection.peer, identity, wanted, PACE_WAIT_MAX);
+            match asked.map_err(Problem::from)? {
                 Pace::Charged(permit) => return Ok(permit),
-                Pace::Wait(pause) => tokio::time::sleep(pause.min(PACE_WAIT_MAX)).await,
+                Pace::Wait(pause) => self.wait(pause.min(PACE_WAIT_MAX)).await?,
             }
+        }
+    }
+
+    /// Waits for the rate, as long as somebody waits for the answers.
+    async fn wait(&self, pause: Duration) -> Result<(), Stop> {
+        let _paused = self.place.pause();
+        tokio::select! {
+            () = tokio::time::sleep(pause) => Ok(()),
+            () = self.answers.closed() => Err(Stop::Gone),
+            () = self.connection.worker.drains() => Err(Problem::draining().into()),
         }
     }
 
