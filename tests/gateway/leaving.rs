@@ -1,5 +1,8 @@
 //! Clients that leave while their streams wait, and a gateway that ends meanwhile.
 
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,8 +16,10 @@ use peselgate::limits::STREAMS_PER_CONNECTION_MAX;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::client::{Connection, json_lines};
 use crate::harness::{Demo, fictional, wait_for};
 use crate::http2::{NeverEnding, block_on};
+use crate::serve::Served;
 use crate::stream::Stream;
 
 /// Streams over one HTTP/2 connection.
@@ -53,17 +58,21 @@ fn lines(count: usize) -> String {
 #[test]
 fn a_stream_that_was_reset_asks_no_further() {
     let demo = Demo::shared();
-    let (_, key) = demo.issue("Bank Ulotny", &["127.0.0.1"], Some([100, 200, 1_000_000]));
+    let (_, key) = demo.issue("Bank Ulotny", &["127.0.0.1"], Some([20, 100, 1_000_000]));
     block_on(async {
         let mut streams = Streams::open(&demo).await;
-        for _ in 0..20 {
+        for _ in 0..40 {
             // As often as the streams before have left nothing, or are not over yet.
-            while streams.begin(&key, whole(lines(1_170))).await.status() != 200 {}
+            while streams.begin(&key, whole(lines(60))).await.status() != 200 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
         }
+        // The last reset has arrived when this is answered; the connection stays.
+        assert_eq!(streams.begin("none", whole(String::new())).await.status(), 401);
         let mut caller = demo.caller_with(&key);
         wait_for("a whole burst", || {
             let left = caller.get("/v1/limits").good()["remaining"]["burst"].as_u64();
-            (left == Some(200)).then_some(())
+            (left == Some(100)).then_some(())
         });
     });
 }
@@ -125,4 +134,40 @@ fn whoever_hangs_up_is_not_waited_for() {
     let (mut instance, _home) = demo.parts();
     assert!(instance.ended().success(), "{}", instance.stderr());
     assert!(!instance.stderr().contains("deadline"), "{}", instance.stderr());
+}
+
+/// A byte now and then is no line: neither a drip nor blank lines hold a stream.
+#[test]
+fn whoever_completes_no_line_in_time_is_let_go() {
+    let served = Served::start("test", "stream_idle_timeout_ms = 700", "");
+    let key = served.key();
+    let head = format!(
+        "POST /v1/verify/batch HTTP/1.1\r\nhost: g\r\nauthorization: Bearer {key}\r\n\
+         content-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n"
+    );
+    let too_long = "x".repeat(5_000);
+    for (first, drip) in [("", " "), ("", "\n"), (too_long.as_str(), "x"), (&lines(1), " ")] {
+        let mut socket = TcpStream::connect(served.instance.verification).expect("a connection");
+        let mut reader = Connection::over(socket.try_clone().expect("the other direction"));
+        let (told, end) = mpsc::channel();
+        let reading = std::thread::spawn(move || {
+            let reply = reader.read(false).expect("an answer");
+            told.send(()).expect("somebody who drips");
+            json_lines(&reply.body).pop().expect("a last line")
+        });
+        let mut send = |bytes: &str| socket.write_all(bytes.as_bytes());
+        send(&head).expect("written");
+        if !first.is_empty() {
+            send(&format!("{:x}\r\n{first}\r\n", first.len())).expect("written");
+        }
+        let began = Instant::now();
+        while end.recv_timeout(Duration::from_millis(100)).is_err() {
+            assert!(began.elapsed() < Duration::from_secs(20), "it is held by {drip:?}");
+            // It may be closed meanwhile.
+            send(&format!("1\r\n{drip}\r\n")).ok();
+        }
+        assert!(began.elapsed() >= Duration::from_millis(600), "{:?}", began.elapsed());
+        assert_eq!(reading.join().expect("no panic")["error"], "request-timeout");
+    }
+    served.instance.stop();
 }

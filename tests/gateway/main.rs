@@ -36,3 +36,4 @@ mod serve;
 mod sockets;
 mod stream;
 mod tls;
+mod windows;

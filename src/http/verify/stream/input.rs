@@ -1,10 +1,13 @@
 //! The request's side of a stream: frames in, whole lines out.
 
+use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::line::TOO_LONG;
 use crate::http::problem::{Code, Problem};
@@ -23,15 +26,29 @@ pub(super) struct Input {
     /// In the middle of a line that is too long: its end is awaited.
     skipping: bool,
     idle: Duration,
+    /// When the next line must be complete. Neither bytes of it nor blank lines put
+    /// this off, or one byte now and then would hold a stream for ever.
+    late_at: Option<Instant>,
 }
 
 impl Input {
     pub(super) fn new(body: Incoming, idle: Duration) -> Self {
-        Self { body, buffer: BytesMut::new(), ended: false, broken: false, skipping: false, idle }
+        let buffer = BytesMut::new();
+        Self { body, buffer, ended: false, broken: false, skipping: false, idle, late_at: None }
+    }
+
+    /// Something was asked and is answered: the next line has its own time.
+    pub(super) fn was_answered(&mut self) {
+        self.late_at = None;
     }
 
     /// Whole lines, at least one, at most a chunk; `None` at the end.
-    pub(super) async fn lines(&mut self) -> Result<Option<Bytes>, Problem> {
+    ///
+    /// # Errors
+    /// When the request breaks off, when no line is complete in time, and when the
+    /// plane `drains` meanwhile.
+    pub(super) async fn lines(&mut self, drains: impl Future<Output = ()>) -> Result<Option<Bytes>, Problem> {
+        let mut drains = pin!(drains);
         loop {
             if let Some(lines) = self.take_lines() {
                 return Ok(Some(lines));
@@ -42,15 +59,22 @@ impl Input {
             if self.ended {
                 return Ok(None);
             }
-            if tokio::time::timeout(self.idle, self.read_frame()).await.is_err() {
-                return Err(Problem::new(Code::RequestTimeout, "the stream paused for too long"));
+            let late_at = *self.late_at.get_or_insert_with(|| Instant::now() + self.idle);
+            tokio::select! {
+                // What is there is read before anybody is called late.
+                biased;
+                () = &mut drains => return Err(Problem::draining()),
+                () = self.read_frame() => {}
+                () = tokio::time::sleep_until(late_at) => {
+                    return Err(Problem::new(Code::RequestTimeout, "no line was complete for too long"));
+                }
             }
         }
     }
 
     /// Goes on reading while a record becomes durable.
     pub(super) async fn read_on_while<F: Future>(&mut self, wanted: F) -> F::Output {
-        let mut wanted = std::pin::pin!(wanted);
+        let mut wanted = pin!(wanted);
         loop {
             if self.ended || self.broken || self.buffer.len() >= AHEAD_BYTES_MAX {
                 return wanted.await;

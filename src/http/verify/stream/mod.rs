@@ -79,7 +79,8 @@ impl Stream {
     }
 
     async fn answer_all(mut self, mut input: Input) -> Result<(), Stop> {
-        while let Some(lines) = input.lines().await? {
+        let worker = Rc::clone(&self.connection.worker);
+        while let Some(lines) = input.lines(worker.drains()).await? {
             self.answer(&mut input, lines).await?;
         }
         self.connection.control.body_read_to_its_end();
@@ -113,6 +114,7 @@ impl Stream {
             };
             self.next_index += asked.len() as u64;
             self.answers.send(out).await.map_err(|_| Stop::Gone)?;
+            input.was_answered();
             asked = rest;
         }
         Ok(())
