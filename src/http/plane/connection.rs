@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::acceptor::{Accepted, Slot, Source, refused};
+use super::answers::{ReadAlong, UnderWay};
 use super::control::{Control, Entry};
 use super::guarded_io::{GuardedIo, PREFACE};
 use super::hang_up::HangUp;
@@ -166,10 +167,14 @@ where
     let header_read_timeout = connection.worker.settings.header_read_timeout;
     if connection.http2 {
         let io = TokioIo::new(GuardedIo::new(Documented::http2(stream), Rc::clone(&control), ahead, true));
-        control.begins_serving();
+        control.begins_serving(true);
         let service = service_fn(move |request: Request<Incoming>| {
             let connection = Rc::clone(&connection);
-            async move { Ok::<_, Infallible>(verify::handle(connection, request).await) }
+            let under_way = UnderWay::begin(&connection.control);
+            async move {
+                let reply = verify::handle(connection, request).await;
+                Ok::<_, Infallible>(reply.map(|body| ReadAlong::new(body, under_way)))
+            }
         });
         let serving = http2_builder().serve_connection(io, service);
         Retiring { control, told: false, connection: serving }.await.map_err(io::Error::other)
@@ -180,7 +185,7 @@ where
         });
         let stream = Documented::http1(stream, Plane::Verification);
         let io = TokioIo::new(GuardedIo::new(stream, Rc::clone(&control), ahead, false));
-        control.begins_serving();
+        control.begins_serving(false);
         let timer = HeadTimer::new(Arc::clone(control.head()), Instant::now());
         let serving = http1_builder(timer, header_read_timeout).serve_connection(io, service);
         let mut serving = Retiring { control: Rc::clone(&control), told: false, connection: serving };

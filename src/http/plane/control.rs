@@ -12,6 +12,7 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use super::PlaneSettings;
+use super::answers::Answers;
 use super::head_timer::HeadMark;
 use super::streams::Streams;
 
@@ -49,6 +50,7 @@ pub(crate) struct Control {
     kill: Cell<bool>,
     /// Set once hyper serves the connection; before that, retiring ends it.
     serving: Cell<bool>,
+    http2: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     head: Arc<HeadMark>,
     /// Since when a body that is no stream is being read (HTTP/1.1: one at most).
@@ -60,15 +62,18 @@ pub(crate) struct Control {
     blocked_since: Cell<Option<(Instant, u64)>>,
     written_bytes: Cell<u64>,
     streams: Streams,
+    /// Of HTTP/2, where answers have windows of their own.
+    answers: Answers,
 }
 
 impl Control {
-    fn new(retire_at: Instant) -> Rc<Self> {
+    pub(super) fn new(retire_at: Instant, retire: bool) -> Rc<Self> {
         Rc::new(Self {
             retire_at,
-            retire: Cell::new(false),
+            retire: Cell::new(retire),
             kill: Cell::new(false),
             serving: Cell::new(false),
+            http2: Cell::new(false),
             waker: RefCell::new(None),
             head: HeadMark::new(),
             body_since: Cell::new(None),
@@ -77,6 +82,7 @@ impl Control {
             blocked_since: Cell::new(None),
             written_bytes: Cell::new(0),
             streams: Streams::default(),
+            answers: Answers::new(Instant::now()),
         })
     }
 
@@ -97,8 +103,9 @@ impl Control {
         self.kill.get() || (self.retire.get() && !self.serving.get())
     }
 
-    pub(super) fn begins_serving(&self) {
+    pub(super) fn begins_serving(&self, http2: bool) {
         self.serving.set(true);
+        self.http2.set(http2);
     }
 
     /// The time of this connection's HTTP/1.1 heads.
@@ -153,6 +160,10 @@ impl Control {
         }
     }
 
+    pub(super) const fn answers(&self) -> &Answers {
+        &self.answers
+    }
+
     pub(super) const fn streams(&self) -> &Streams {
         &self.streams
     }
@@ -187,6 +198,13 @@ impl Control {
                 self.blocked_since.set(Some((now, self.written_bytes.get())));
             }
         }
+        if self.http2.get()
+            && (self.answers.is_one_unread(now, times.write)
+                || (self.retire.get() && self.answers.is_only_rest(now, times.write)))
+        {
+            self.kill.set(true);
+            wake = true;
+        }
         if wake {
             self.wake();
         }
@@ -204,7 +222,7 @@ impl Table {
     pub(super) fn enter(self: &Rc<Self>, retire_at: Instant) -> Entry {
         let id = self.next.get();
         self.next.set(id + 1);
-        let control = Control::new(retire_at);
+        let control = Control::new(retire_at, false);
         self.connections.borrow_mut().insert(id, Rc::clone(&control));
         Entry { id, control, table: Rc::clone(self) }
     }
@@ -263,7 +281,7 @@ mod tests {
     const TIMES: TimeOuts = TimeOuts { head_looks: 20, body: TIMEOUT, write: TIMEOUT };
 
     fn control(start: Instant) -> Rc<Control> {
-        Control::new(start + Duration::from_secs(600))
+        Control::new(start + Duration::from_secs(600), false)
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! own limiter.
 
 mod acceptor;
+mod answers;
 mod connection;
 mod control;
 mod frame_budget;
@@ -56,7 +57,7 @@ pub struct PlaneSettings {
     pub header_read_timeout: Duration,
     /// From the end of a head to the end of a body that is not a stream.
     pub body_read_timeout: Duration,
-    /// Longest pause of a stream's request body.
+    /// Longest time without a complete line of a stream's request body.
     pub stream_idle_timeout: Duration,
     /// Longest time a client may leave an answer unread.
     pub write_stall_timeout: Duration,
