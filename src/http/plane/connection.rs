@@ -122,7 +122,10 @@ async fn peer_of(worker: &Worker, source: Source, slot: &mut Slot, stream: &mut 
     };
     match proxy::read(stream, worker.settings.proxy_header_timeout).await {
         Ok(Header::Local) => Some(Peer::from_socket(socket)),
-        Ok(Header::Named(address)) => slot.count_for(address.ip()).then(|| Peer::from_proxy_header(address)),
+        Ok(Header::Named(address)) => {
+            let peer = Peer::from_proxy_header(address);
+            slot.count_for(&peer).then_some(peer)
+        }
         Err(refusal) => {
             if let Some(reason) = refusal.reason() {
                 refused(reason).increment(1);

@@ -51,7 +51,7 @@ pub struct PlaneSettings {
     pub threads: NonZeroUsize,
     /// Connections at once, all addresses together.
     pub connections_max: usize,
-    /// Connections at once from one address.
+    /// Connections at once from one address, of IPv6 from one /64.
     pub connections_per_address_max: u32,
     /// From the first byte awaited to the end of a head; also ends idle connections.
     pub header_read_timeout: Duration,
