@@ -215,6 +215,8 @@ impl Control {
 #[derive(Debug, Default)]
 pub(super) struct Table {
     next: Cell<u64>,
+    /// Whoever comes is to end at once: it was on its way when all were told to.
+    retires: Cell<bool>,
     connections: RefCell<HashMap<u64, Rc<Control>>>,
 }
 
@@ -222,7 +224,7 @@ impl Table {
     pub(super) fn enter(self: &Rc<Self>, retire_at: Instant) -> Entry {
         let id = self.next.get();
         self.next.set(id + 1);
-        let control = Control::new(retire_at, false);
+        let control = Control::new(retire_at, self.retires.get());
         self.connections.borrow_mut().insert(id, Rc::clone(&control));
         Entry { id, control, table: Rc::clone(self) }
     }
@@ -237,8 +239,9 @@ impl Table {
         }
     }
 
-    /// Every connection ends after what it is doing.
+    /// Every connection ends after what it is doing, those that come later at once.
     pub(super) fn retire_all(&self) {
+        self.retires.set(true);
         for control in self.connections.borrow().values() {
             control.retire.set(true);
             control.wake();
@@ -320,5 +323,22 @@ mod tests {
         assert!(!control.is_retired());
         control.look(start + Duration::from_secs(600), &TIMES);
         assert!(control.is_retired());
+    }
+
+    /// A connection may lie in the worker's inbox, or its task unpolled, when the drain
+    /// begins.
+    #[test]
+    fn whoever_comes_after_all_were_told_to_end_ends_at_once() {
+        let table = Rc::new(Table::default());
+        let retire_at = Instant::now() + Duration::from_secs(600);
+        let before = table.enter(retire_at);
+        before.control().begins_serving(false);
+        assert!(!before.control().is_retired());
+        table.retire_all();
+        assert!(before.control().is_retired() && !before.control().is_over(), "it ends what it does");
+        let after = table.enter(retire_at);
+        assert!(after.control().is_over());
+        drop((before, after));
+        assert!(table.is_empty());
     }
 }
