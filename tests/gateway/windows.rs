@@ -133,6 +133,7 @@ fn a_client_with_a_small_window_gets_everything() {
         }
     }
     assert_eq!(bytes, include_bytes!("../../config/openapi.yaml").len());
+    drop(client);
     served.instance.stop();
 }
 
