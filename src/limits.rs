@@ -25,6 +25,9 @@ pub const STREAM_LINES_MAX: u64 = 1_000_000;
 pub const STREAM_LINE_BYTES_MAX: usize = 4 * 1024;
 /// Lines that a stream answers from one state of the register, under one record.
 pub const STREAM_CHUNK_LINES_MAX: usize = 4_096;
+/// NDJSON streams of verifications at work on one connection over HTTP/2; each may
+/// hold a chunk asked, a chunk ahead and answers, some MiB together.
+pub const STREAMS_PER_CONNECTION_MAX: usize = 16;
 /// Lines of one chunk of an import: all of them or none.
 pub const IMPORT_CHUNK_LINES: usize = 10_000;
 /// Characters of a caller's own reference.

@@ -79,7 +79,10 @@ fn describe() {
     use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
     describe_counter!("peselgate_verifications_total", "Numbers answered, by outcome.");
     describe_counter!("peselgate_refusals_total", "Requests refused, by problem code.");
-    describe_counter!("peselgate_handler_panics_total", "Handlers that panicked; each was answered 500.");
+    describe_counter!(
+        "peselgate_handler_panics_total",
+        "Handlers that panicked; each was answered `internal-error`, by 500 or a stream's last line."
+    );
     describe_histogram!(
         "peselgate_decision_seconds",
         Unit::Seconds,

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::addresses::AllowList;
 use super::key_limits::{KeyLimits, LimitsView};
@@ -127,8 +128,8 @@ impl KeyRecord {
         self.limiter.charge(&self.limits, n)
     }
 
-    pub(crate) fn charge_paced(&self, n: NonZeroU32) -> Result<Charged, OverLimit> {
-        self.limiter.charge_paced(&self.limits, n)
+    pub(crate) fn charge_paced(&self, wanted: NonZeroU32, within: Duration) -> Result<Charged, OverLimit> {
+        self.limiter.charge_paced(&self.limits, wanted, within)
     }
 
     pub(crate) fn refund(&self, charged: Charged) {

@@ -142,14 +142,32 @@ impl KeyLimiter {
         Ok(Charged::once(day, n))
     }
 
-    /// Like [`Self::charge`], for a stream that can wait: `Err(Rate)` is its pace
-    /// and not a refusal, so it is not counted as one.
-    pub(crate) fn charge_paced(&self, limits: &KeyLimits, n: NonZeroU32) -> Result<Charged, OverLimit> {
-        let charged = self.try_charge(limits, n);
-        if matches!(charged, Err(OverLimit::LargerThanBurst | OverLimit::Day { .. })) {
-            self.refused.fetch_add(1, Ordering::Relaxed);
+    /// Charges as many of `wanted` numbers as a stream can have, which waits where a
+    /// request would be refused: what is there, unless more comes `within` this time.
+    /// `Err(Rate)` is its pace and not a refusal, so it is not counted as one.
+    pub(crate) fn charge_paced(
+        &self,
+        limits: &KeyLimits,
+        wanted: NonZeroU32,
+        within: Duration,
+    ) -> Result<Charged, OverLimit> {
+        let coming = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX) / limits.interval();
+        loop {
+            let view = self.view(limits);
+            let most = u64::from(wanted.min(limits.burst_cells()).get()).min(view.day_remaining);
+            // Less than what comes in one wait would be a record for every few numbers.
+            let n = u64::from(view.burst_remaining).max(coming).clamp(1, most.max(1));
+            let n = u32::try_from(n).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+            match self.try_charge(limits, n) {
+                // Others took of the day since it was looked at.
+                Err(OverLimit::Day { .. }) if n > NonZeroU32::MIN => {}
+                Err(over @ OverLimit::Day { .. }) => {
+                    self.refused.fetch_add(1, Ordering::Relaxed);
+                    return Err(over);
+                }
+                outcome => return outcome,
+            }
         }
-        charged
     }
 
     /// Gives back what was charged under these limits.

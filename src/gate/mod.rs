@@ -24,6 +24,7 @@ mod tests;
 use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use admin::{AdminIdentity, Forbidden, Officer, authenticate_admin};
 pub use cache::IdentityCache;
@@ -115,6 +116,24 @@ impl Gate {
     pub fn admit(&self, peer: &Peer, identity: Identity, cost: NonZeroU32) -> Result<Permit, Denied> {
         let (key, address) = from_allowed_address(peer, identity)?;
         Permit::charge(key, address, cost)
+    }
+
+    /// Lets an identity verify some of `wanted` numbers at the pace of its rate: a
+    /// stream waits where a request would be refused. As many as are there, or come
+    /// `within` this time; [spend](Permit::spend) them before asking for the next.
+    ///
+    /// # Errors
+    /// [`Denied::AddressNotAllowed`] and, when the day holds not one more,
+    /// [`Denied::QuotaExceeded`].
+    pub fn admit_paced(
+        &self,
+        peer: &Peer,
+        identity: Identity,
+        wanted: NonZeroU32,
+        within: Duration,
+    ) -> Result<Pace, Denied> {
+        let (key, address) = from_allowed_address(peer, identity)?;
+        Permit::charge_paced(key, address, wanted, within)
     }
 
     /// Lets an identity see what belongs to its key, from an allowed address; it

@@ -37,7 +37,7 @@ impl Peer {
 
     /// What is counted by address is counted by: an IPv4 address, or the /64
     /// network of an IPv6 one, which one host may well own whole.
-    pub(super) fn crowd(&self) -> u64 {
+    pub(crate) fn crowd(&self) -> u64 {
         match self.address {
             IpAddr::V4(address) => u64::from(u32::from(address)),
             IpAddr::V6(address) => (u128::from(address) >> 64) as u64 | 1 << 63,

@@ -53,7 +53,7 @@ impl Visit {
 }
 
 /// May verify as many numbers as it was charged for. Made by
-/// [`super::Gate::admit`] alone.
+/// [`super::Gate::admit`] and [`super::Gate::admit_paced`] alone.
 ///
 /// What was charged and not [spent](Self::spend) is given back when the permit is
 /// dropped: a refused request costs no quota.
@@ -65,10 +65,10 @@ pub struct Permit {
 }
 
 /// What became of a charge that may wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Pace {
-    /// The numbers are charged: go on.
-    Charged,
+    /// May verify as many as the [permit's numbers](Permit::numbers).
+    Charged(Permit),
     /// Nothing is charged; this long until it can be.
     Wait(Duration),
 }
@@ -77,6 +77,26 @@ impl Permit {
     pub(super) fn charge(key: Arc<KeyRecord>, address: Ipv4Addr, cost: NonZeroU32) -> Result<Self, Denied> {
         let charged = key.charge(cost).map_err(|over| denied(&key, over, 0))?;
         Ok(Self { key, address, unspent: Some(charged) })
+    }
+
+    /// Charges as many of `wanted` numbers as are there or come `within` this time.
+    pub(super) fn charge_paced(
+        key: Arc<KeyRecord>,
+        address: Ipv4Addr,
+        wanted: NonZeroU32,
+        within: Duration,
+    ) -> Result<Pace, Denied> {
+        match key.charge_paced(wanted, within) {
+            Ok(charged) => Ok(Pace::Charged(Self { key, address, unspent: Some(charged) })),
+            Err(OverLimit::Rate { retry_after }) => Ok(Pace::Wait(retry_after)),
+            Err(over) => Err(denied(&key, over, 0)),
+        }
+    }
+
+    /// Numbers charged and not yet [spent](Self::spend).
+    #[must_use]
+    pub fn numbers(&self) -> u64 {
+        self.unspent.map_or(0, |unspent| unspent.numbers())
     }
 
     /// The key's identifier.
@@ -116,40 +136,18 @@ impl Permit {
     /// [`Denied::BatchLargerThanBurst`] when this and what is not yet spent would
     /// never pass together. Nothing more is charged then.
     pub fn charge_more(&mut self, n: NonZeroU32) -> Result<(), Denied> {
-        let together = self.held() + u64::from(n.get());
+        let together = self.numbers() + u64::from(n.get());
         if together > u64::from(self.key.limits().burst()) {
-            return Err(denied(&self.key, OverLimit::LargerThanBurst, self.held()));
+            return Err(denied(&self.key, OverLimit::LargerThanBurst, self.numbers()));
         }
-        let charged = self.key.charge(n).map_err(|over| denied(&self.key, over, self.held()))?;
+        let charged = self.key.charge(n).map_err(|over| denied(&self.key, over, self.numbers()))?;
         self.add(charged);
         Ok(())
-    }
-
-    /// Charges `n` numbers more as soon as the rate allows it: the pace of a
-    /// stream, which waits where a request would be refused. Cut a stream into
-    /// chunks of at most the burst, and [spend](Self::spend) each before the next.
-    ///
-    /// # Errors
-    /// [`Denied::QuotaExceeded`] and [`Denied::BatchLargerThanBurst`].
-    pub fn charge_paced(&mut self, n: NonZeroU32) -> Result<Pace, Denied> {
-        match self.key.charge_paced(n) {
-            Ok(charged) => {
-                self.add(charged);
-                Ok(Pace::Charged)
-            }
-            Err(OverLimit::Rate { retry_after }) => Ok(Pace::Wait(retry_after)),
-            Err(over) => Err(denied(&self.key, over, self.held())),
-        }
     }
 
     /// The numbers charged so far are answered: they stay charged.
     pub fn spend(&mut self) {
         self.unspent = None;
-    }
-
-    /// Numbers charged and not yet spent.
-    fn held(&self) -> u64 {
-        self.unspent.map_or(0, |unspent| unspent.numbers())
     }
 
     fn add(&mut self, later: Charged) {

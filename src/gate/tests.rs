@@ -288,34 +288,58 @@ fn a_permit_outlives_midnight_and_changes_of_its_key() {
 }
 
 #[test]
-fn a_stream_waits_for_the_rate_and_stops_at_the_quota() {
+fn a_stream_has_what_is_there_waits_for_the_rate_and_stops_at_the_quota() {
     let limited = Limited::new();
-    let mut permit = limited.admit(1).expect("within");
-    permit.charge_more(cells(19)).expect("within");
-    permit.spend();
-    let mut waited = Duration::ZERO;
-    let mut answered = 20;
+    let ask = |wanted| {
+        let identity = identify(&limited.gate, "127.0.0.1", &bearer(&limited.plain)).expect("known");
+        let second = Duration::from_secs(1);
+        limited.gate.admit_paced(&peer("127.0.0.1"), identity, cells(wanted), second)
+    };
+    let (mut waited, mut portions) = (Duration::ZERO, Vec::new());
     let stopped = loop {
-        match permit.charge_paced(cells(10)) {
-            Ok(Pace::Charged) => {
+        match ask(4_096) {
+            Ok(Pace::Charged(mut permit)) => {
+                portions.push(permit.numbers());
                 permit.spend();
-                answered += 10;
             }
             Ok(Pace::Wait(pause)) => {
+                assert!(pause <= Duration::from_secs(1), "no longer than what is asked for in it");
                 limited.world.ticks.advance(pause);
                 waited += pause;
             }
             Err(denied) => break denied,
         }
     };
-    assert_eq!((answered, waited), (100, Duration::from_secs(8)), "ten a second after the burst");
+    // The burst, then ten a second, whatever is wanted; then nothing more of the day.
+    assert_eq!(portions, [20, 10, 10, 10, 10, 10, 10, 10, 10]);
+    assert_eq!(waited, Duration::from_secs(8));
     assert!(matches!(stopped, Denied::QuotaExceeded { .. }));
-    let larger = permit.charge_paced(cells(21));
-    assert!(matches!(larger, Err(Denied::BatchLargerThanBurst { burst: 20, .. })), "{larger:?}");
-    drop(permit);
     assert_eq!(limited.left().day_remaining, 0);
     let refused: u64 = limited.world.reader.load().refusals().map(|(_, refused)| refused).sum();
-    assert_eq!(refused, 2, "waiting is no refusal");
+    assert_eq!(refused, 1, "waiting is no refusal");
+}
+
+#[test]
+fn the_last_of_the_day_is_had_whole_and_what_is_not_spent_is_given_back() {
+    let limited = Limited::new();
+    let ask = |wanted| {
+        let identity = identify(&limited.gate, "127.0.0.1", &bearer(&limited.plain)).expect("known");
+        let asked = limited.gate.admit_paced(&peer("127.0.0.1"), identity, cells(wanted), Duration::ZERO);
+        match asked.expect("within the day") {
+            Pace::Charged(permit) => permit,
+            Pace::Wait(pause) => panic!("{pause:?} to wait"),
+        }
+    };
+    limited.spend(13);
+    assert_eq!(ask(3).numbers(), 3, "no more than wanted");
+    assert_eq!(ask(4_096).numbers(), 7, "of the burst");
+    for _ in 0..4 {
+        limited.world.ticks.advance(Duration::from_secs(2));
+        limited.spend(20);
+    }
+    limited.world.ticks.advance(Duration::from_secs(2));
+    assert_eq!(ask(4_096).numbers(), 7, "of the day");
+    assert_eq!(limited.left().day_remaining, 7);
 }
 
 #[test]

@@ -56,6 +56,10 @@ impl<S> Documented<S> {
         Self { inner, plane: None, substitute: None, has_substituted: false }
     }
 
+    pub(super) const fn inner(&self) -> &S {
+        &self.inner
+    }
+
     /// A head could not be read; what follows it is not read either.
     pub(super) const fn has_substituted(&self) -> bool {
         self.has_substituted

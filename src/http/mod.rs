@@ -7,6 +7,7 @@
 //! - [`ops`]: the operations plane.
 //! - [`control`]: how the admin and operations planes are listened on.
 //! - `stall`: what becomes of their clients that leave answers unread.
+//! - `flow`: how answers that are made line by line end.
 //! - `closing`: how an HTTP/1.1 connection of any of them ends.
 //! - [`readings`]: since when a store cannot be read.
 //! - [`problem`], [`message`], [`reply`], [`request_id`]: what they share.
@@ -25,6 +26,7 @@ mod unread;
 
 mod closing;
 mod denied;
+mod flow;
 pub mod message;
 mod panic;
 pub mod problem;

@@ -4,10 +4,11 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 use serde::ser::{Serialize, SerializeMap, Serializer};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::access::LimitsView;
 use crate::clock::Moment;
@@ -282,6 +283,17 @@ impl Problem {
     #[must_use]
     pub fn document(&self, request_id: &str) -> Vec<u8> {
         serde_json::to_vec(&Document { problem: self, request_id }).unwrap_or_default()
+    }
+
+    /// The last line of an answer that flows and cannot go on.
+    #[must_use]
+    pub fn last_line(&self) -> Bytes {
+        let Self { code, detail, retry_after, .. } = self;
+        let mut line = json!({"error": code.name(), "detail": detail});
+        if let Some(wait) = retry_after {
+            line["retry_after"] = whole_seconds(*wait).into();
+        }
+        format!("{line}\n").into()
     }
 
     /// The response; the common headers are added where every response leaves.

@@ -22,7 +22,7 @@ pub struct ReplyBody(Content);
 /// Bytes of a whole body that are handed to the connection at once. It copies them
 /// into its own buffer and takes more only when that is nearly out: so much, and not
 /// another copy of a large answer, lies there for a client that does not read.
-const PIECE_BYTES: usize = 32 * 1024;
+pub(super) const PIECE_BYTES: usize = 32 * 1024;
 
 #[derive(Debug)]
 enum Content {

@@ -188,7 +188,7 @@ fn permission_and_patience_are_per_request() {
 }
 
 /// A body that is said to follow and does not.
-struct NeverEnding;
+pub(crate) struct NeverEnding;
 
 impl hyper::body::Body for NeverEnding {
     type Data = Bytes;

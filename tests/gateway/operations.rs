@@ -4,9 +4,12 @@ use std::fs;
 use std::net::SocketAddr;
 
 use rustix::process::Signal;
+use serde_json::json;
 
 use crate::client::{Connection, longest_digits};
 use crate::harness::{Demo, Home, Instance, skipped, wait_for};
+use crate::stream::Stream;
+use crate::windows::RawHttp2;
 
 #[test]
 fn every_promised_metric_is_there_and_none_tells_an_address() {
@@ -163,23 +166,20 @@ fn an_instance_that_starts_is_alive_and_not_ready() {
     panic!("ready or silent at every start");
 }
 
-/// While it drains: not ready, still alive, and what is under way goes on.
+/// While it drains: not ready, still alive, what is under way goes on, and a stream
+/// that waits for its next line is told.
 #[test]
 fn an_instance_that_drains_is_alive_and_not_ready() {
     let demo = Demo::new(1_000);
     assert_eq!(demo.instance.ask_ops("/readyz").status, 200);
     assert_eq!(demo.instance.ask_ops("/livez").status, 200);
-    let key = demo.key();
-    let line = format!("\"{}\"\n", demo.numbers("free.csv")[0]);
-    let chunk = format!("{:x}\r\n{line}\r\n", line.len());
-    let mut stream = Connection::open(demo.instance.verification).expect("a connection");
-    let head = format!(
-        "POST /v1/verify/batch HTTP/1.1\r\nhost: g\r\nauthorization: Bearer {key}\r\n\
-         content-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n{chunk}"
-    );
-    stream.write(head.as_bytes()).expect("written");
-    assert_eq!(stream.read_head().expect("an answer").status, 200);
-    stream.read_chunk().expect("a chunk").expect("an answer line");
+    // An answer that nobody has room for keeps the drain from its end.
+    let mut unread = RawHttp2::open(demo.instance.verification, 0);
+    unread.ask("/openapi.yaml");
+    unread.wait_for_head();
+    let mut stream = Stream::open(&demo, &demo.key());
+    stream.send(&format!("\"{}\"\n", demo.numbers("free.csv")[0]));
+    stream.line().expect("an answer line");
 
     demo.instance.signal(Signal::TERM);
     let ready = wait_for("the drain", || {
@@ -189,12 +189,14 @@ fn an_instance_that_drains_is_alive_and_not_ready() {
     assert!(ready.text().contains("draining"), "{}", ready.text());
     assert_eq!(demo.instance.ask_ops("/livez").status, 200);
     wait_for("a closed door", || Connection::open(demo.instance.verification).is_err().then_some(()));
+    let last = stream.line().expect("a last line");
+    assert_eq!((&last["error"], &last["retry_after"]), (&json!("draining"), &json!(2)));
+    assert_eq!(stream.line(), None);
+    assert_eq!(demo.instance.ask_ops("/livez").status, 200, "an answer is not read yet");
 
-    stream.write(chunk.as_bytes()).expect("written");
-    let last = stream.read_chunk().expect("a chunk").expect("a line");
-    let last: serde_json::Value = serde_json::from_slice(&last).expect("a line of JSON");
-    assert_eq!(last["error"], "draining");
+    drop(unread);
     let (mut instance, home): (Instance, Home) = demo.parts();
     assert!(instance.ended().success(), "{}", instance.stderr());
+    assert!(!instance.stderr().contains("deadline"), "{}", instance.stderr());
     assert_eq!(home.dump().len(), 1);
 }

@@ -236,10 +236,11 @@ fn limits_are_those_of_the_named_address() {
     let limits = "[limits]\nauth_failures_burst = 5\nauth_failures_per_second = 1";
     let served = Served::start("test", &format!("{TRUST}\nconnections_per_address_max = 2"), limits);
     let ask = |connection: &mut Connection| connection.request("GET", "/v1/status", &[], None);
-    let open = |address: &str| {
-        let mut connection = through(&served.instance, &v1(address));
+    let open_with = |header: &[u8]| {
+        let mut connection = through(&served.instance, header);
         ask(&mut connection).ok().map(|_| connection)
     };
+    let open = |address: &str| open_with(&v1(address));
     let mut kept: Vec<Connection> = Vec::new();
     for address in ["203.0.113.1", "203.0.113.2", "203.0.113.3"] {
         for _ in 0..2 {
@@ -248,6 +249,13 @@ fn limits_are_those_of_the_named_address() {
         assert!(open(address).is_none(), "a third one of {address}");
     }
     assert_eq!(served.instance.refused("per-address"), 3);
+    // Of IPv6 a /64 is one address: one host may own it whole.
+    let open_v6 = |address: &str| open_with(format!("PROXY TCP6 {address} ::1 1 443\r\n").as_bytes());
+    kept.push(open_v6("2001:db8:0:1::1").expect("within the bound"));
+    kept.push(open_v6("2001:db8:0:1:ffff::2").expect("within the bound"));
+    assert!(open_v6("2001:db8:0:1::3").is_none(), "a third one of a /64");
+    kept.push(open_v6("2001:db8:0:2::1").expect("another /64"));
+    assert_eq!(served.instance.refused("per-address"), 4);
     // Health checks are the proxy's own, and without a bound.
     for _ in 0..4 {
         let mut check = through(&served.instance, &v2(0x20, 0, &[]));

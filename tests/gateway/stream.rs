@@ -9,14 +9,14 @@ use crate::client::Connection;
 use crate::harness::{Demo, fictional};
 
 /// A stream whose lines are sent one chunk at a time.
-struct Stream {
+pub(crate) struct Stream {
     connection: Connection,
     /// Answer bytes that are no whole line yet.
     rest: Vec<u8>,
 }
 
 impl Stream {
-    fn open(demo: &Demo, key: &str) -> Self {
+    pub(crate) fn open(demo: &Demo, key: &str) -> Self {
         let mut connection = Connection::open(demo.instance.verification).expect("a connection");
         let head = format!(
             "POST /v1/verify/batch HTTP/1.1\r\nhost: g\r\nauthorization: Bearer {key}\r\n\
@@ -29,7 +29,7 @@ impl Stream {
         Self { connection, rest: Vec::new() }
     }
 
-    fn send(&mut self, text: &str) {
+    pub(crate) fn send(&mut self, text: &str) {
         let chunk = format!("{:x}\r\n{text}\r\n", text.len());
         self.connection.write(chunk.as_bytes()).expect("written");
     }
@@ -39,7 +39,7 @@ impl Stream {
     }
 
     /// The next answer line; `None` at the end.
-    fn line(&mut self) -> Option<Value> {
+    pub(crate) fn line(&mut self) -> Option<Value> {
         loop {
             if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.rest.drain(..=end).collect();
@@ -187,6 +187,9 @@ fn a_quota_that_runs_out_ends_the_stream_after_its_last_number() {
     assert!(answers[..37].iter().enumerate().all(|(index, answer)| answer["index"] == index));
     assert!(answers[..37].iter().all(|answer| answer["reserved"] == false));
     assert_eq!(answers[37]["error"], "quota-exceeded");
+    // Until the next midnight in Warsaw.
+    let seconds = answers[37]["retry_after"].as_u64().expect("when to come again");
+    assert!((1..=25 * 3_600).contains(&seconds), "{seconds}");
     assert_eq!(caller.get("/v1/limits").good()["remaining"]["day"], 0);
 }
 
@@ -194,7 +197,7 @@ fn a_quota_that_runs_out_ends_the_stream_after_its_last_number() {
 #[test]
 fn a_rate_limit_paces_a_stream() {
     let demo = Demo::shared();
-    let (_, key) = demo.issue("Bank Powolny", &["127.0.0.1"], Some([200, 50, 100_000]));
+    let (id, key) = demo.issue("Bank Powolny", &["127.0.0.1"], Some([200, 50, 100_000]));
     let began = std::time::Instant::now();
     let line = format!("\"{}\"\n", demo.numbers("free.csv")[0]);
     let answers = demo.caller_with(&key).stream(&line.repeat(250));
@@ -202,6 +205,11 @@ fn a_rate_limit_paces_a_stream() {
     assert!(answers.iter().all(|answer| answer["reserved"] == false));
     // 50 at once, 200 more at 200 a second.
     assert!(began.elapsed().as_millis() >= 900, "{:?}", began.elapsed());
+    // Its pace is no refusal.
+    let refusals = format!("peselgate_limiter_refusals_total{{key_id=\"{id}\"}}");
+    let metrics = demo.instance.metrics();
+    let refused = metrics.lines().filter(|line| line.starts_with(&refusals) && !line.ends_with(" 0"));
+    assert_eq!(refused.collect::<Vec<_>>(), [""; 0]);
 }
 
 /// Every line of a stream is on record with its own index, moment and reference.

@@ -22,6 +22,7 @@ use super::{Caller, Handles};
 use crate::access::Role;
 use crate::clock::Moment;
 use crate::gate::Officer;
+use crate::http::flow::{Stop, caught, flow};
 use crate::http::message::{MediaType, media_type};
 use crate::http::problem::{Code, Problem};
 use crate::http::reply::ReplyBody;
@@ -34,6 +35,7 @@ use crate::register::{Channel, ChunkInFlight, CommandError, EventKind, ImportLin
 const ANSWERS_AHEAD: usize = 4;
 const BROKEN_OFF: &str = "the import broke off; unfinished chunks were not recorded";
 const PAUSED: &str = "the import paused for too long; unfinished chunks were not recorded";
+const READING_FAILED: &str = "the import could not be read on; unfinished chunks were not recorded";
 const LINE_TOO_LONG: &str = "a line is too long; the import ends before its chunk";
 
 #[derive(Default, Deserialize)]
@@ -67,9 +69,10 @@ pub(super) async fn import(
         first_line: 0,
         lines: Vec::new(),
     };
-    tokio::spawn(answer(to_tell, answers));
     let input = Input { body: request.into_body(), idle: handles.import_idle_timeout };
-    tokio::spawn(import.run(input));
+    tokio::spawn(told_to_the_end(import.told.clone(), import.run(input)));
+    // What becomes of chunks is counted by the register.
+    tokio::spawn(flow(answer(to_tell, answers.clone()), answers, |_| ()));
     let body = Body::new(ReplyBody::stream(receiver));
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }
@@ -230,8 +233,17 @@ impl Import {
     }
 }
 
+/// Reads to the end; the answering half hears of a panic, too.
+async fn told_to_the_end(told: mpsc::Sender<Told>, reading: impl Future<Output = ()>) {
+    if let Err(problem) = caught(reading).await {
+        let end = Told::End { code: problem.code().name(), detail: READING_FAILED };
+        // A reader that is gone misses nothing.
+        drop(told.send(end).await);
+    }
+}
+
 /// The answering half: one line a chunk, in the order of the chunks.
-async fn answer(mut told: mpsc::Receiver<Told>, answers: mpsc::Sender<Bytes>) {
+async fn answer(mut told: mpsc::Receiver<Told>, answers: mpsc::Sender<Bytes>) -> Result<(), Stop> {
     while let Some(told) = told.recv().await {
         let (line, goes_on) = match told {
             Told::Chunk { chunk, first_line, lines, fate } => {
@@ -240,11 +252,13 @@ async fn answer(mut told: mpsc::Receiver<Told>, answers: mpsc::Sender<Bytes>) {
             }
             Told::End { code, detail } => (json!({"error": code, "detail": detail}), false),
         };
-        if answers.send(format!("{line}\n").into()).await.is_err() || !goes_on {
+        answers.send(format!("{line}\n").into()).await.map_err(|_| Stop::Gone)?;
+        if !goes_on {
             // The reading half ends at its next chunk.
-            return;
+            break;
         }
     }
+    Ok(())
 }
 
 /// The line, and does the import go on?
@@ -301,4 +315,20 @@ fn read_line(officer: &Officer, line: &[u8]) -> Result<ImportLine, Unreadable> {
             .map_err(|_| unreadable("invalid-registrant", number))?,
         reserve_again_at: line.reserve_again_at,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_import_whose_reading_panics_says_so_in_its_last_line() {
+        let (told, to_tell) = mpsc::channel(1);
+        let (answers, mut lines) = mpsc::channel(1);
+        let reading = async { std::panic::panic_any("no message is kept") };
+        tokio::join!(told_to_the_end(told, reading), answer(to_tell, answers)).1.expect("a reader");
+        let line: Value = serde_json::from_slice(&lines.recv().await.expect("a line")).expect("JSON");
+        assert_eq!(line["error"], "internal-error");
+        assert!(lines.recv().await.is_none());
+    }
 }

@@ -4,7 +4,7 @@
 //! connections and keep them long, and the kernel's hash splits a few unevenly.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -48,10 +48,10 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// Counts the connection for the address that a proxy named; `false` when
-    /// that one has as many as it may.
-    pub(super) fn count_for(&mut self, address: IpAddr) -> bool {
-        self.share = PerAddress::share(&self.per_address, address);
+    /// Counts the connection for the peer that a proxy named; `false` when its
+    /// address has as many as it may.
+    pub(super) fn count_for(&mut self, peer: &Peer) -> bool {
+        self.share = PerAddress::share(&self.per_address, peer);
         self.share.is_some()
     }
 }
@@ -63,35 +63,35 @@ impl Drop for Slot {
     }
 }
 
-/// How many connections each address has.
+/// How many connections each address has, of IPv6 each /64: one host may own it whole.
 struct PerAddress {
-    counts: DashMap<IpAddr, u32>,
+    counts: DashMap<u64, u32>,
     max: u32,
     refused: metrics::Counter,
 }
 
 /// One connection of an address: given back when dropped.
 struct Share {
-    address: IpAddr,
+    crowd: u64,
     of: Arc<PerAddress>,
 }
 
 impl PerAddress {
-    fn share(this: &Arc<Self>, address: IpAddr) -> Option<Share> {
-        let address = address.to_canonical();
-        let mut count = this.counts.entry(address).or_insert(0);
+    fn share(this: &Arc<Self>, peer: &Peer) -> Option<Share> {
+        let crowd = peer.crowd();
+        let mut count = this.counts.entry(crowd).or_insert(0);
         if *count >= this.max {
             this.refused.increment(1);
             return None;
         }
         *count += 1;
-        Some(Share { address, of: Arc::clone(this) })
+        Some(Share { crowd, of: Arc::clone(this) })
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.of.counts.remove_if_mut(&self.address, |_, count| {
+        self.of.counts.remove_if_mut(&self.crowd, |_, count| {
             *count -= 1;
             *count == 0
         });
@@ -206,8 +206,9 @@ impl Shared {
             // Counted for whom its header names, see `Slot::count_for`.
             (Source::Proxy(address), None)
         } else {
-            let Some(share) = PerAddress::share(&self.per_address, address.ip()) else { return };
-            (Source::Direct(Peer::from_socket(address)), Some(share))
+            let peer = Peer::from_socket(address);
+            let Some(share) = PerAddress::share(&self.per_address, &peer) else { return };
+            (Source::Direct(peer), Some(share))
         };
         let Some((inbox, load)) = self.workers.iter().min_by_key(|(_, load)| load.load(Ordering::Relaxed))
         else {

@@ -20,8 +20,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::acceptor::{Accepted, Slot, Source, refused};
+use super::answers::{ReadAlong, UnderWay};
 use super::control::{Control, Entry};
 use super::guarded_io::{GuardedIo, PREFACE};
+use super::hang_up::HangUp;
 use super::head_timer::HeadTimer;
 use super::proxy::{self, Header};
 use super::worker::Worker;
@@ -120,7 +122,10 @@ async fn peer_of(worker: &Worker, source: Source, slot: &mut Slot, stream: &mut 
     };
     match proxy::read(stream, worker.settings.proxy_header_timeout).await {
         Ok(Header::Local) => Some(Peer::from_socket(socket)),
-        Ok(Header::Named(address)) => slot.count_for(address.ip()).then(|| Peer::from_proxy_header(address)),
+        Ok(Header::Named(address)) => {
+            let peer = Peer::from_proxy_header(address);
+            slot.count_for(&peer).then_some(peer)
+        }
         Err(refusal) => {
             if let Some(reason) = refusal.reason() {
                 refused(reason).increment(1);
@@ -159,16 +164,20 @@ async fn sniff<S: AsyncRead + Unpin>(
 
 async fn serve_http<S>(connection: Rc<Connection>, stream: S, ahead: Vec<u8>) -> io::Result<()>
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + HangUp + Unpin + 'static,
 {
     let control = Rc::clone(&connection.control);
     let header_read_timeout = connection.worker.settings.header_read_timeout;
     if connection.http2 {
         let io = TokioIo::new(GuardedIo::new(Documented::http2(stream), Rc::clone(&control), ahead, true));
-        control.begins_serving();
+        control.begins_serving(true);
         let service = service_fn(move |request: Request<Incoming>| {
             let connection = Rc::clone(&connection);
-            async move { Ok::<_, Infallible>(verify::handle(connection, request).await) }
+            let under_way = UnderWay::begin(&connection.control);
+            async move {
+                let reply = verify::handle(connection, request).await;
+                Ok::<_, Infallible>(reply.map(|body| ReadAlong::new(body, under_way)))
+            }
         });
         let serving = http2_builder().serve_connection(io, service);
         Retiring { control, told: false, connection: serving }.await.map_err(io::Error::other)
@@ -179,7 +188,7 @@ where
         });
         let stream = Documented::http1(stream, Plane::Verification);
         let io = TokioIo::new(GuardedIo::new(stream, Rc::clone(&control), ahead, false));
-        control.begins_serving();
+        control.begins_serving(false);
         let timer = HeadTimer::new(Arc::clone(control.head()), Instant::now());
         let serving = http1_builder(timer, header_read_timeout).serve_connection(io, service);
         let mut serving = Retiring { control: Rc::clone(&control), told: false, connection: serving };

@@ -12,7 +12,9 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use super::PlaneSettings;
+use super::answers::Answers;
 use super::head_timer::HeadMark;
+use super::streams::Streams;
 
 /// How often the table is looked over; the deadlines' precision.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -48,6 +50,7 @@ pub(crate) struct Control {
     kill: Cell<bool>,
     /// Set once hyper serves the connection; before that, retiring ends it.
     serving: Cell<bool>,
+    http2: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     head: Arc<HeadMark>,
     /// Since when a body that is no stream is being read (HTTP/1.1: one at most).
@@ -58,15 +61,19 @@ pub(crate) struct Control {
     /// Since when the socket takes no more, and how much it had taken by then.
     blocked_since: Cell<Option<(Instant, u64)>>,
     written_bytes: Cell<u64>,
+    streams: Streams,
+    /// Of HTTP/2, where answers have windows of their own.
+    answers: Answers,
 }
 
 impl Control {
-    fn new(retire_at: Instant) -> Rc<Self> {
+    pub(super) fn new(retire_at: Instant, retire: bool) -> Rc<Self> {
         Rc::new(Self {
             retire_at,
-            retire: Cell::new(false),
+            retire: Cell::new(retire),
             kill: Cell::new(false),
             serving: Cell::new(false),
+            http2: Cell::new(false),
             waker: RefCell::new(None),
             head: HeadMark::new(),
             body_since: Cell::new(None),
@@ -74,6 +81,8 @@ impl Control {
             unread: Cell::new(false),
             blocked_since: Cell::new(None),
             written_bytes: Cell::new(0),
+            streams: Streams::default(),
+            answers: Answers::new(Instant::now()),
         })
     }
 
@@ -94,8 +103,9 @@ impl Control {
         self.kill.get() || (self.retire.get() && !self.serving.get())
     }
 
-    pub(super) fn begins_serving(&self) {
+    pub(super) fn begins_serving(&self, http2: bool) {
         self.serving.set(true);
+        self.http2.set(http2);
     }
 
     /// The time of this connection's HTTP/1.1 heads.
@@ -150,6 +160,14 @@ impl Control {
         }
     }
 
+    pub(super) const fn answers(&self) -> &Answers {
+        &self.answers
+    }
+
+    pub(super) const fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
     fn wake(&self) {
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
@@ -157,7 +175,8 @@ impl Control {
     }
 
     fn look(&self, now: Instant, times: &TimeOuts) {
-        let mut wake = self.head.seen(times.head_looks);
+        // One that waits looks whether its client has hung up.
+        let mut wake = self.head.seen(times.head_looks) | self.streams.are_paused();
         if now >= self.retire_at && !self.retire.get() {
             self.retire.set(true);
             wake = true;
@@ -179,6 +198,13 @@ impl Control {
                 self.blocked_since.set(Some((now, self.written_bytes.get())));
             }
         }
+        if self.http2.get()
+            && (self.answers.is_one_unread(now, times.write)
+                || (self.retire.get() && self.answers.is_only_rest(now, times.write)))
+        {
+            self.kill.set(true);
+            wake = true;
+        }
         if wake {
             self.wake();
         }
@@ -189,6 +215,8 @@ impl Control {
 #[derive(Debug, Default)]
 pub(super) struct Table {
     next: Cell<u64>,
+    /// Whoever comes is to end at once: it was on its way when all were told to.
+    retires: Cell<bool>,
     connections: RefCell<HashMap<u64, Rc<Control>>>,
 }
 
@@ -196,7 +224,7 @@ impl Table {
     pub(super) fn enter(self: &Rc<Self>, retire_at: Instant) -> Entry {
         let id = self.next.get();
         self.next.set(id + 1);
-        let control = Control::new(retire_at);
+        let control = Control::new(retire_at, self.retires.get());
         self.connections.borrow_mut().insert(id, Rc::clone(&control));
         Entry { id, control, table: Rc::clone(self) }
     }
@@ -211,8 +239,9 @@ impl Table {
         }
     }
 
-    /// Every connection ends after what it is doing.
+    /// Every connection ends after what it is doing, those that come later at once.
     pub(super) fn retire_all(&self) {
+        self.retires.set(true);
         for control in self.connections.borrow().values() {
             control.retire.set(true);
             control.wake();
@@ -255,7 +284,7 @@ mod tests {
     const TIMES: TimeOuts = TimeOuts { head_looks: 20, body: TIMEOUT, write: TIMEOUT };
 
     fn control(start: Instant) -> Rc<Control> {
-        Control::new(start + Duration::from_secs(600))
+        Control::new(start + Duration::from_secs(600), false)
     }
 
     #[test]
@@ -294,5 +323,22 @@ mod tests {
         assert!(!control.is_retired());
         control.look(start + Duration::from_secs(600), &TIMES);
         assert!(control.is_retired());
+    }
+
+    /// A connection may lie in the worker's inbox, or its task unpolled, when the drain
+    /// begins.
+    #[test]
+    fn whoever_comes_after_all_were_told_to_end_ends_at_once() {
+        let table = Rc::new(Table::default());
+        let retire_at = Instant::now() + Duration::from_secs(600);
+        let before = table.enter(retire_at);
+        before.control().begins_serving(false);
+        assert!(!before.control().is_retired());
+        table.retire_all();
+        assert!(before.control().is_retired() && !before.control().is_over(), "it ends what it does");
+        let after = table.enter(retire_at);
+        assert!(after.control().is_over());
+        drop((before, after));
+        assert!(table.is_empty());
     }
 }

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::control::Control;
 use super::frame_budget::FrameBudget;
+use super::hang_up::HangUp;
 use crate::http::closing::Documented;
 
 /// Bytes of HTTP/2's connection preface.
@@ -88,13 +89,16 @@ impl<S: AsyncWrite + Unpin> GuardedIo<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedIo<S> {
+impl<S: AsyncWrite + HangUp + Unpin> AsyncWrite for GuardedIo<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.inner).poll_write(cx, buf);
         self.note(result, buf.len())
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.control.streams().are_paused() && self.inner.inner().has_hung_up(cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         let result = Pin::new(&mut self.inner).poll_flush(cx);
         match &result {
             Poll::Pending => self.control.write_blocked(),

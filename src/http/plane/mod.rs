@@ -5,12 +5,15 @@
 //! own limiter.
 
 mod acceptor;
+mod answers;
 mod connection;
 mod control;
 mod frame_budget;
 mod guarded_io;
+mod hang_up;
 mod head_timer;
 pub(crate) mod proxy;
+mod streams;
 mod tally;
 pub mod tls;
 mod turns;
@@ -38,6 +41,7 @@ use turns::Turns;
 pub(crate) use connection::Connection;
 pub(crate) use control::Control;
 pub use proxy::Proxies;
+pub(crate) use streams::StreamPlace;
 pub(crate) use tally::{Tally, Verdict};
 pub(crate) use worker::Worker;
 
@@ -48,13 +52,13 @@ pub struct PlaneSettings {
     pub threads: NonZeroUsize,
     /// Connections at once, all addresses together.
     pub connections_max: usize,
-    /// Connections at once from one address.
+    /// Connections at once from one address, of IPv6 from one /64.
     pub connections_per_address_max: u32,
     /// From the first byte awaited to the end of a head; also ends idle connections.
     pub header_read_timeout: Duration,
     /// From the end of a head to the end of a body that is not a stream.
     pub body_read_timeout: Duration,
-    /// Longest pause of a stream's request body.
+    /// Longest time without a complete line of a stream's request body.
     pub stream_idle_timeout: Duration,
     /// Longest time a client may leave an answer unread.
     pub write_stall_timeout: Duration,

@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
 use super::acceptor::Accepted;
 use super::control::{LOOK_EVERY, Table, TimeOuts};
@@ -54,6 +54,8 @@ pub(crate) struct Worker {
     store_reads: Arc<Semaphore>,
     turnstile: Turnstile,
     draining: Cell<bool>,
+    /// Tells those who wait for something else that it drains.
+    drain_begun: Notify,
 }
 
 /// Bytes of scratch space taken at once.
@@ -105,6 +107,14 @@ impl Worker {
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.get()
     }
+
+    /// Resolves once the plane drains.
+    pub(crate) async fn drains(&self) {
+        let begun = self.drain_begun.notified();
+        if !self.is_draining() {
+            begun.await;
+        }
+    }
 }
 
 /// Runs a worker until the plane drains.
@@ -142,6 +152,7 @@ async fn work(seed: Seed) {
         store_reads: Arc::new(Semaphore::new(STORE_READS_PENDING_MAX)),
         turnstile: Turnstile::new(Instant::now()),
         draining: Cell::new(false),
+        drain_begun: Notify::new(),
     });
     let pump = {
         let worker = Rc::clone(&worker);
@@ -189,6 +200,7 @@ async fn drained(worker: Rc<Worker>, mut phase: watch::Receiver<Phase>) {
     let asked = phase.wait_for(|phase| *phase == Phase::Draining).await;
     drop(asked);
     worker.draining.set(true);
+    worker.drain_begun.notify_waiters();
     worker.table.retire_all();
     let deadline = Instant::now() + worker.settings.drain_timeout;
     let mut ticks = tokio::time::interval(std::time::Duration::from_millis(10));

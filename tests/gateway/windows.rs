@@ -1,0 +1,151 @@
+//! HTTP/2 clients that give no room for their answers.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::harness::wait_for;
+use crate::serve::Served;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const WINDOW_UPDATE: u8 = 8;
+const ACK: u8 = 1;
+const END_STREAM: u8 = 1;
+const END_STREAM_AND_HEADERS: u8 = 5;
+
+/// A connection that lives longer than this has outlived every deadline here.
+const OPEN_MAX: Duration = Duration::from_secs(40);
+
+/// A connection over HTTP/2, frame by frame, that says what windows it has.
+pub(crate) struct RawHttp2 {
+    socket: TcpStream,
+    next_stream: u32,
+    opened: Instant,
+}
+
+/// A frame that came.
+struct Frame {
+    kind: u8,
+    flags: u8,
+    stream: u32,
+    payload: Vec<u8>,
+}
+
+impl RawHttp2 {
+    /// With so many bytes of window for each answer.
+    pub(crate) fn open(address: SocketAddr, window: u32) -> Self {
+        let socket = TcpStream::connect(address).expect("a connection");
+        socket.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
+        let mut this = Self { socket, next_stream: 1, opened: Instant::now() };
+        this.socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("written");
+        let initial_window_size = [&[0, 4][..], &window.to_be_bytes()].concat();
+        this.send(SETTINGS, 0, 0, &initial_window_size);
+        this
+    }
+
+    fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+        let mut frame = length[1..].to_vec();
+        frame.extend([kind, flags]);
+        frame.extend(stream.to_be_bytes());
+        frame.extend(payload);
+        // It may be closed already: what is read next tells.
+        self.socket.write_all(&frame).ok();
+    }
+
+    /// GET without a key; its stream.
+    pub(crate) fn ask(&mut self, path: &str) -> u32 {
+        let stream = self.next_stream;
+        self.next_stream += 2;
+        let text = |name: u8, text: &str| {
+            [&[name, u8::try_from(text.len()).expect("short")][..], text.as_bytes()].concat()
+        };
+        // GET and http by index, path and authority as they are.
+        let head = [vec![0x82, 0x86], text(0x04, path), text(0x01, "gateway")].concat();
+        self.send(HEADERS, END_STREAM_AND_HEADERS, stream, &head);
+        stream
+    }
+
+    /// The next frame but for those of the connection itself, which are answered;
+    /// `None` at the end.
+    fn next(&mut self) -> Option<Frame> {
+        loop {
+            assert!(self.opened.elapsed() < OPEN_MAX, "still open");
+            let mut head = [0; 9];
+            self.socket.read_exact(&mut head).ok()?;
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+            let mut payload = vec![0; length as usize];
+            self.socket.read_exact(&mut payload).ok()?;
+            let (kind, flags) = (head[3], head[4]);
+            match kind {
+                SETTINGS if flags & ACK == 0 => self.send(SETTINGS, ACK, 0, &[]),
+                PING if flags & ACK == 0 => self.send(PING, ACK, 0, &payload),
+                _ if stream == 0 => {}
+                _ => return Some(Frame { kind, flags, stream, payload }),
+            }
+        }
+    }
+
+    pub(crate) fn wait_for_head(&mut self) {
+        let frame = self.next().expect("an answer");
+        assert_eq!(frame.kind, HEADERS);
+    }
+}
+
+/// An answer for which its reader makes no room is unread, whatever the socket takes.
+#[test]
+fn a_client_without_a_window_is_let_go() {
+    let served = Served::start("test", "write_stall_timeout_ms = 800", "");
+    let mut client = RawHttp2::open(served.instance.verification, 0);
+    for _ in 0..50 {
+        client.ask("/nothing");
+    }
+    let began = Instant::now();
+    let kinds: Vec<u8> = std::iter::from_fn(|| client.next()).map(|frame| frame.kind).collect();
+    assert_eq!(kinds, [HEADERS; 50], "heads need no window");
+    assert!(began.elapsed() >= Duration::from_millis(600), "{:?}", began.elapsed());
+    wait_for("a place", || (served.instance.count("peselgate_connections") == 0).then_some(()));
+    served.instance.stop();
+}
+
+/// One that opens it little by little gets everything.
+#[test]
+fn a_client_with_a_small_window_gets_everything() {
+    let served = Served::start("test", "", "");
+    let mut client = RawHttp2::open(served.instance.verification, 3_000);
+    let stream = client.ask("/openapi.yaml");
+    let (mut bytes, mut ended) = (0, false);
+    while !ended {
+        let frame = client.next().expect("it goes on");
+        assert_eq!(frame.stream, stream);
+        ended = frame.flags & END_STREAM != 0;
+        if frame.kind == DATA {
+            bytes += frame.payload.len();
+        }
+        let window = u32::try_from(frame.payload.len().max(1)).expect("short").to_be_bytes();
+        client.send(WINDOW_UPDATE, 0, 0, &window);
+        if !ended {
+            client.send(WINDOW_UPDATE, 0, stream, &window);
+        }
+    }
+    assert_eq!(bytes, include_bytes!("../../config/openapi.yaml").len());
+    drop(client);
+    served.instance.stop();
+}
+
+/// A connection that is to end does not wait for what its client lets trickle out of
+/// buffers.
+#[test]
+fn a_retired_connection_is_not_kept_by_a_byte_of_window() {
+    let served = Served::start("test", "write_stall_timeout_ms = 800\nconnection_age_s = 1", "");
+    let mut client = RawHttp2::open(served.instance.verification, 1);
+    client.ask("/nothing");
+    let kinds: Vec<u8> = std::iter::from_fn(|| client.next()).map(|frame| frame.kind).collect();
+    assert_eq!(kinds, [HEADERS, DATA], "one byte of the body");
+    wait_for("a place", || (served.instance.count("peselgate_connections") == 0).then_some(()));
+    served.instance.stop();
+}
