@@ -123,14 +123,15 @@ fn whoever_hangs_up_is_not_waited_for() {
     });
 
     let (_, key) = demo.issue("Bank Cichy", &["127.0.0.1"], Some([1, 20, 1_000_000]));
-    let mut stream = Stream::open(&demo, &key);
-    stream.send(&lines(1_000));
-    for _ in 0..20 {
-        assert_eq!(stream.line().expect("an answer")["reserved"], false);
+    let mut streams: Vec<_> = (0..40).map(|_| Stream::open(&demo, &key)).collect();
+    for stream in &mut streams {
+        stream.send(&lines(1_000));
     }
     demo.instance.signal(Signal::TERM);
-    let last = std::iter::from_fn(|| stream.line()).last().expect("a last line");
-    assert_eq!((&last["error"], &last["retry_after"]), (&json!("draining"), &json!(2)));
+    for mut stream in streams {
+        let last = std::iter::from_fn(|| stream.line()).last().expect("a last line");
+        assert_eq!((&last["error"], &last["retry_after"]), (&json!("draining"), &json!(2)));
+    }
     let (mut instance, _home) = demo.parts();
     assert!(instance.ended().success(), "{}", instance.stderr());
     assert!(!instance.stderr().contains("deadline"), "{}", instance.stderr());
