@@ -40,7 +40,8 @@ impl Late {
 
     /// Waits for an import that brought a chunk just now.
     pub(super) fn await_import(&mut self, ledger: &Arc<Ledger>) {
-        self.0.retain(|awaited| !Arc::ptr_eq(&awaited.ledger, ledger));
+        // Those that are over hold nothing up, and would pile up behind one that is not.
+        self.0.retain(|awaited| !awaited.is_over() && !Arc::ptr_eq(&awaited.ledger, ledger));
         self.0.push(Awaited { ledger: Arc::clone(ledger), until: Instant::now() + HELD });
     }
 
