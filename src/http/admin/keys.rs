@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::body::{Id, Json, Object};
+use super::body::{Asked, Id, Object};
 use super::issued::answer;
 use super::{Caller, Handles};
 use crate::access::{AllowList, Institution, KeyLimits, KeyRecord, Krs, Name, NewKey, Regon, Role};
@@ -47,8 +47,7 @@ pub(super) struct AddressesBody {
 /// key is a 200 without it.
 pub(super) async fn issue(
     State(handles): State<Handles>,
-    caller: Caller,
-    Json(body): Json<NewKeyBody>,
+    Asked { caller, body }: Asked<NewKeyBody>,
 ) -> Result<(StatusCode, Answer<Value>), Problem> {
     caller.needs(&[Role::Operator])?;
     let limits = match body.limits {
@@ -101,11 +100,11 @@ pub(super) async fn deactivate(
 
 pub(super) async fn set_addresses(
     State(handles): State<Handles>,
-    caller: Caller,
-    Id(id): Id,
-    Json(body): Json<AddressesBody>,
+    id: Result<Id, Problem>,
+    Asked { caller, body }: Asked<AddressesBody>,
 ) -> Result<Answer<Value>, Problem> {
     caller.needs(&[Role::Operator])?;
+    let Id(id) = id?;
     let addresses = allow_list(&handles, &body.addresses)?;
     let record = handles.access.set_addresses(id, addresses).await?;
     tracing::info!(key_id = %record.id(), by = %caller.identity.token_id(), "allow-list replaced");
@@ -114,11 +113,11 @@ pub(super) async fn set_addresses(
 
 pub(super) async fn set_limits(
     State(handles): State<Handles>,
-    caller: Caller,
-    Id(id): Id,
-    Json(body): Json<LimitsBody>,
+    id: Result<Id, Problem>,
+    Asked { caller, body }: Asked<LimitsBody>,
 ) -> Result<Answer<Value>, Problem> {
     caller.needs(&[Role::Operator])?;
+    let Id(id) = id?;
     let record = handles.access.set_limits(id, judged(&body)?).await?;
     tracing::info!(key_id = %record.id(), by = %caller.identity.token_id(), "limits replaced");
     Ok(Answer(shown(&record)))

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::body::Json;
+use super::body::Asked;
 use super::feeds::Delivered;
 use super::keys::invalid;
 use super::{Caller, Handles};
@@ -54,8 +54,7 @@ pub(super) struct Page {
 
 pub(super) async fn reserve(
     State(handles): State<Handles>,
-    caller: Caller,
-    Json(body): Json<ChangeBody>,
+    Asked { caller, body }: Asked<ChangeBody>,
 ) -> Result<(StatusCode, Answer<Value>), Problem> {
     // A field that a reservation does not have: as every other malformed request, it
     // takes no place in a feed.
@@ -67,8 +66,7 @@ pub(super) async fn reserve(
 
 pub(super) async fn withdraw(
     State(handles): State<Handles>,
-    caller: Caller,
-    Json(body): Json<ChangeBody>,
+    Asked { caller, body }: Asked<ChangeBody>,
 ) -> Result<(StatusCode, Answer<Value>), Problem> {
     change(&handles, &caller, &body, EventKind::Withdrawal, withdrawal).await
 }
@@ -150,8 +148,7 @@ pub(super) fn idempotency(
 /// The entry and its whole history; institutions never see this.
 pub(super) async fn entry(
     State(handles): State<Handles>,
-    caller: Caller,
-    Json(body): Json<EntryBody>,
+    Asked { caller, body }: Asked<EntryBody>,
 ) -> Result<Answer<Value>, Problem> {
     caller.needs(&[Role::Official, Role::Auditor])?;
     let pesel = Pesel::parse(body.pesel.as_bytes()).map_err(Problem::invalid_pesel)?;

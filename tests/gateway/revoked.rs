@@ -1,0 +1,108 @@
+//! Keys and tokens that die in the middle of what they do: whatever is done after
+//! that is not done for them.
+
+use serde_json::{Value, json};
+
+use crate::client::{Connection, Reply};
+use crate::harness::{Demo, events, fictional};
+
+/// A request whose head was judged and whose body is waited for.
+struct Begun {
+    connection: Connection,
+    rest: Vec<u8>,
+}
+
+impl Begun {
+    /// Sends the head and half of the body. The gateway asks for the body
+    /// (`100 Continue`) when it wants to read it, and not before.
+    fn of(mut connection: Connection, method: &str, path: &str, credential: &str, body: &Value) -> Self {
+        let body = body.to_string().into_bytes();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: g\r\nauthorization: Bearer {credential}\r\n\
+             content-type: application/json\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        connection.write(head.as_bytes()).expect("written");
+        assert_eq!(connection.read_head().expect("a word").status, 100);
+        let (first, rest) = body.split_at(5);
+        connection.write(first).expect("written");
+        Self { connection, rest: rest.to_vec() }
+    }
+
+    fn end(mut self) -> Reply {
+        self.connection.write(&self.rest).expect("written");
+        let reply = self.connection.read(false).expect("an answer");
+        reply.check_promises();
+        reply
+    }
+}
+
+/// A token of this role: its id and itself.
+fn token(demo: &Demo, body: &Value) -> (String, String) {
+    let issued = demo.admin().post("/admin/v1/tokens", body).good();
+    let text = |name: &str| issued[name].as_str().expect("a text").to_owned();
+    (text("id"), text("token"))
+}
+
+fn deactivate(demo: &Demo, what: &str, id: &str) {
+    demo.admin().post(&format!("/admin/v1/{what}/{id}/deactivate"), &json!({})).good();
+}
+
+#[test]
+fn nothing_is_done_for_a_token_that_died_before_its_body_was_whole() {
+    let demo = Demo::new(1_000);
+    let pesel = fictional(81_000_000);
+    let (spare, _) = demo.issue("Bank Zapasowy", &["127.0.0.1"], Some([10, 10, 10]));
+    let operator = json!({"role": "operator", "label": "op"});
+    let official = json!({"role": "official", "label": "o", "registrant": "Gmina", "teryt": "1419052"});
+    let filing = json!({"pesel": pesel, "channel": "gmina", "registrant": "Gmina"});
+    let key = json!({"institution": {"name": "Bank"}, "system": "s", "addresses": ["127.0.0.1"]});
+    let renumbering = json!({"old": pesel, "new": fictional(81_000_001), "moment": "2024-01-01T00:00:00Z"});
+    let of_key = |what: &str| format!("/admin/v1/keys/{spare}/{what}");
+    let limits = json!({"per_second": 1, "burst": 1, "per_day": 1});
+    for (role, method, path, body) in [
+        (&operator, "POST", "/admin/v1/tokens".to_owned(), &operator),
+        (&operator, "POST", "/admin/v1/keys".to_owned(), &key),
+        (&operator, "PUT", of_key("addresses"), &json!({"addresses": ["10.0.0.0/8"]})),
+        (&operator, "PUT", of_key("limits"), &limits),
+        (&official, "POST", "/admin/v1/reservations".to_owned(), &filing),
+        (&official, "POST", "/admin/v1/withdrawals".to_owned(), &filing),
+        (&official, "POST", "/admin/v1/renumberings".to_owned(), &renumbering),
+        (&official, "POST", "/admin/v1/entries/query".to_owned(), &json!({ "pesel": pesel })),
+    ] {
+        let (id, token) = token(&demo, role);
+        let connection = Connection::open(demo.instance.admin).expect("a connection");
+        let begun = Begun::of(connection, method, &path, &token, body);
+        deactivate(&demo, "tokens", &id);
+        assert_eq!(begun.end().problem(), (401, "unauthenticated".to_owned()), "{method} {path}");
+    }
+    let tokens = demo.admin().get("/admin/v1/tokens").good();
+    assert_eq!(tokens["tokens"].as_array().map(Vec::len), Some(1 + 8), "none but those issued here");
+    let keys = demo.admin().get("/admin/v1/keys").good();
+    let keys = keys["keys"].as_array().expect("keys");
+    assert_eq!(keys.len(), 2);
+    let kept = keys.iter().find(|key| key["id"] == *spare).expect("the key");
+    assert_eq!(kept["limits"]["per_second"], 10);
+    assert_eq!(kept["addresses"], json!(["127.0.0.1/32"]));
+    assert_eq!(events(&mut demo.admin(), 2_000).len(), 1_000);
+}
+
+/// Whoever is unknown is refused by the head, without a word for the body.
+#[test]
+fn no_body_of_a_stranger_is_asked_for() {
+    let demo = Demo::shared();
+    let (id, dead) = token(&demo, &json!({"role": "operator", "label": "op"}));
+    deactivate(&demo, "tokens", &id);
+    for path in ["/admin/v1/tokens", "/admin/v1/keys", "/admin/v1/reservations", "/admin/v1/renumberings"] {
+        let mut connection = Connection::open(demo.instance.admin).expect("a connection");
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: g\r\nauthorization: Bearer {dead}\r\n\
+             content-type: application/json\r\nexpect: 100-continue\r\ncontent-length: 1000\r\n\r\n"
+        );
+        connection.write(head.as_bytes()).expect("written");
+        assert_eq!(connection.read_head().expect("an answer").status, 401, "{path}");
+    }
+    let mut stranger = demo.admin_with(&dead);
+    let reply = stranger.put("/admin/v1/keys/-/limits", &json!({}));
+    assert_eq!(reply.problem(), (401, "unauthenticated".to_owned()), "before anything is said of the path");
+}
