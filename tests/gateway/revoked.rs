@@ -106,3 +106,42 @@ fn no_body_of_a_stranger_is_asked_for() {
     let reply = stranger.put("/admin/v1/keys/-/limits", &json!({}));
     assert_eq!(reply.problem(), (401, "unauthenticated".to_owned()), "before anything is said of the path");
 }
+
+#[test]
+fn nothing_is_verified_for_a_key_that_died_before_its_body_was_whole() {
+    let demo = Demo::new(1_000);
+    let numbers = demo.numbers("free.csv");
+    let (one, batch) = (json!({"pesel": numbers[0]}), json!({"pesels": &numbers[..5]}));
+    for (path, body) in [("/v1/verify", &one), ("/v1/verify/batch", &batch)] {
+        let (id, key) = demo.issue("Bank Chwilowy", &["127.0.0.0/8"], Some([1, 20, 100]));
+        let begin = || {
+            let connection = Connection::open(demo.instance.verification).expect("a connection");
+            Begun::of(connection, "POST", path, &key, body)
+        };
+        let put = |what: &str, body: &Value| {
+            demo.admin().put(&format!("/admin/v1/keys/{id}/{what}"), body).good();
+        };
+        // Other keys' changes are nothing to this one.
+        let begun = begin();
+        demo.issue("Bank Obcy", &["127.0.0.1"], None);
+        assert_eq!(begun.end().status, 200);
+
+        let begun = begin();
+        put("addresses", &json!({"addresses": ["10.0.0.0/8"]}));
+        assert_eq!(begun.end().problem(), (403, "address-not-allowed".to_owned()), "{path}");
+        put("addresses", &json!({"addresses": ["127.0.0.0/8"]}));
+
+        let begun = begin();
+        put("limits", &json!({"per_second": 1, "burst": 3, "per_day": 100}));
+        assert_eq!(begun.end().status, if path == "/v1/verify" { 200 } else { 413 });
+
+        let begun = begin();
+        let left = demo.caller_with(&key).get("/v1/limits").good();
+        deactivate(&demo, "keys", &id);
+        assert_eq!(begun.end().problem(), (401, "unauthenticated".to_owned()), "{path}");
+        // One of the day is held by the question that waits.
+        let spent = if path == "/v1/verify" { 2 + 1 } else { 5 + 1 };
+        assert_eq!(left["remaining"]["day"], 100 - spent, "a refusal costs nothing");
+    }
+    demo.stop();
+}
