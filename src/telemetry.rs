@@ -129,7 +129,7 @@ fn describe() {
     // Seen from the first scrape on: an increase from nothing is no increase.
     metrics::counter!("peselgate_access_store_failures_total").increment(0);
     describe_counter!("peselgate_backups_total", "Backups that ended, by outcome.");
-    for outcome in ["complete", "abandoned", "failed"] {
+    for outcome in ["complete", "abandoned", "revoked", "failed"] {
         metrics::counter!("peselgate_backups_total", "outcome" => outcome).increment(0);
     }
     describe_counter!(

@@ -1,10 +1,14 @@
 //! Keys and tokens that die in the middle of what they do: whatever is done after
 //! that is not done for them.
 
+use std::io;
+
 use serde_json::{Value, json};
 
-use crate::client::{Connection, Reply};
-use crate::harness::{Demo, events, fictional};
+use crate::client::{Caller, Connection, Reply, json_lines};
+use crate::harness::{Demo, events, fictional, wait_for};
+
+const IMPORT: &str = "/admin/v1/import?allow_mass_change=true";
 
 /// A request whose head was judged and whose body is waited for.
 struct Begun {
@@ -143,5 +147,106 @@ fn nothing_is_verified_for_a_key_that_died_before_its_body_was_whole() {
         let spent = if path == "/v1/verify" { 2 + 1 } else { 5 + 1 };
         assert_eq!(left["remaining"]["day"], 100 - spent, "a refusal costs nothing");
     }
+    demo.stop();
+}
+
+/// An import, line by line.
+struct Import(Connection);
+
+impl Import {
+    fn begin(demo: &Demo, token: &str) -> Self {
+        let mut connection = Connection::open(demo.instance.admin).expect("a connection");
+        let head = format!(
+            "POST {IMPORT} HTTP/1.1\r\nhost: g\r\nauthorization: Bearer {token}\r\n\
+             content-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n"
+        );
+        connection.write(head.as_bytes()).expect("written");
+        assert_eq!(connection.read_head().expect("an answer").status, 200);
+        Self(connection)
+    }
+
+    fn send(&mut self, lines: &str) -> io::Result<()> {
+        self.0.write(format!("{:x}\r\n{lines}\r\n", lines.len()).as_bytes())
+    }
+
+    fn line(&mut self) -> Value {
+        let chunk = self.0.read_chunk().expect("a chunk").expect("a line");
+        json_lines(&chunk).remove(0)
+    }
+
+    /// What else is told.
+    fn rest(&mut self) -> Vec<Value> {
+        let mut rest = Vec::new();
+        while let Some(chunk) = self.0.read_chunk().expect("a chunk") {
+            rest.extend(json_lines(&chunk));
+        }
+        rest
+    }
+}
+
+fn lines(places: std::ops::Range<u32>) -> String {
+    let line = |place| {
+        let pesel = fictional(82_000_000 + place);
+        json!({"pesel": pesel, "kind": "reservation", "moment": "2024-03-01T00:00:00Z",
+            "channel": "bank", "registrant": "Bank X"})
+        .to_string()
+            + "\n"
+    };
+    places.map(line).collect()
+}
+
+#[test]
+fn an_import_ends_with_its_token() {
+    let demo = Demo::new(1_000);
+    let source = json!({"role": "source", "label": "s", "registrant": "Bank X", "channel": "bank"});
+    let last = || events(&mut demo.admin(), 10_000).len();
+
+    // A chunk is recorded and the next one begun, which then is complete, or is not.
+    for (place, more) in [(0, 7_000), (20_000, 1)] {
+        let (id, token) = token(&demo, &source);
+        let mut import = Import::begin(&demo, &token);
+        import.send(&lines(place..place + 13_000)).expect("written");
+        assert_eq!(import.line()["accepted"], 10_000);
+        let before = last();
+        deactivate(&demo, "tokens", &id);
+        import.send(&lines(50_000..50_000 + more)).expect("written");
+        let told = import.rest();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0]["error"], "unauthenticated");
+        assert_eq!(last(), before, "nothing more is recorded");
+    }
+
+    // With nothing but its end to come.
+    let (id, token) = token(&demo, &source);
+    let mut import = Import::begin(&demo, &token);
+    import.send(&lines(60_000..60_001)).expect("written");
+    let before = last();
+    deactivate(&demo, "tokens", &id);
+    import.0.write(b"0\r\n\r\n").expect("written");
+    assert_eq!(import.rest().pop().expect("a last line")["error"], "unauthenticated");
+    assert_eq!(last(), before);
+    demo.stop();
+}
+
+/// What was given away is given; the rest is not, and nobody takes it for the whole.
+#[test]
+fn a_backup_breaks_off_with_its_token() {
+    let demo = Demo::new(200_000);
+    let (id, token) = token(&demo, &json!({"role": "operator", "label": "op"}));
+    let mut caller: Caller = demo.admin_with(&token);
+    let bearer = caller.bearer.clone();
+    caller.connection.send("GET", "/admin/v1/backup", &[("authorization", &bearer)], None).expect("sent");
+    assert_eq!(caller.connection.read_head().expect("a head").status, 200);
+    deactivate(&demo, "tokens", &id);
+    let end = loop {
+        match caller.connection.read_chunk() {
+            Ok(Some(_)) => {}
+            end => break end,
+        }
+    };
+    assert!(end.is_err(), "it looks whole");
+    wait_for("the count", || {
+        (demo.instance.count("peselgate_backups_total{outcome=\"revoked\"}") == 1).then_some(())
+    });
     demo.stop();
 }
