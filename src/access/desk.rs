@@ -16,7 +16,7 @@ use super::idempotency::{Fingerprint, IdempotencyKey, Remembered};
 use super::key::{KeyRecord, NewKey};
 use super::key_limits::KeyLimits;
 use super::limiter::KeyLimiter;
-use super::store::{Entry, Store, StoreError};
+use super::store::{Entry, Store, StoreError, guarded, guarded_opening};
 use super::time::LimiterTime;
 use super::token::{NewToken, TokenRecord};
 use super::writer::{Command, Issued, Opener, Reply};
@@ -105,7 +105,6 @@ impl Desk {
                 save_at = Instant::now() + USAGE_EVERY;
             }
             if !open {
-                self.health.lost();
                 return;
             }
         }
@@ -127,7 +126,7 @@ impl Desk {
         let mut failure = None;
         for command in batch {
             match failure {
-                None => match self.decide(&mut draft, command) {
+                None => match guarded(|| self.decide(&mut draft, command)) {
                     Ok(answer) => answers.push(answer),
                     Err(error) => failure = Some(self.lost(&error)),
                 },
@@ -148,7 +147,7 @@ impl Desk {
             return Ok(());
         }
         let appended = match &self.store {
-            Some(store) => store.append(&draft.entries, draft.now),
+            Some(store) => guarded(|| store.append(&draft.entries, draft.now)),
             None => return Err(self.health.gone()),
         };
         appended.map_err(|error| self.lost(&error))?;
@@ -251,7 +250,7 @@ impl Desk {
 
     fn save_usage(&mut self) -> Result<(), AccessError> {
         self.reopen_if_lost()?;
-        self.write_usage().map_err(|error| self.lost(&error))
+        guarded(|| self.write_usage()).map_err(|error| self.lost(&error))
     }
 
     fn write_usage(&self) -> Result<(), StoreError> {
@@ -281,7 +280,8 @@ impl Desk {
         if self.store.is_some() {
             return Ok(());
         }
-        let opened = (self.opener)().and_then(|store| {
+        let opened = guarded_opening(|| {
+            let store = (self.opener)()?;
             let known = &self.directory;
             let directory = store.load(|id, usage| match known.key(&id) {
                 Some(key) => Arc::clone(&key.limiter),
@@ -291,6 +291,8 @@ impl Desk {
         });
         let (store, directory) = opened.map_err(|error| {
             tracing::error!(%error, "the store of access can't be opened again");
+            // Counted each time: who looks at the counter sees that it goes on.
+            metrics::counter!("peselgate_access_store_failures_total").increment(1);
             self.health.gone()
         })?;
         for key in directory.unsorted_keys() {
@@ -308,8 +310,14 @@ impl Desk {
     fn lost(&mut self, error: &StoreError) -> AccessError {
         tracing::error!(%error, "the store of access can't be written");
         metrics::counter!("peselgate_access_store_failures_total").increment(1);
-        self.store = None;
         self.health.lost();
+        let store = self.store.take();
+        // Its own last words are known already, and may be a panic as well.
+        guarded(|| {
+            drop(store);
+            Ok(())
+        })
+        .ok();
         self.health.gone()
     }
 }

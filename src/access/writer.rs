@@ -14,7 +14,7 @@ use super::desk::Desk;
 use super::directory::DirectoryReader;
 use super::error::AccessError;
 use super::export::AccessExport;
-use super::health::Health;
+use super::health::{Ending, Health};
 use super::idempotency::IdempotencyKey;
 use super::key::{KeyRecord, NewKey};
 use super::key_limits::KeyLimits;
@@ -79,7 +79,10 @@ pub(super) fn open_with(
 }
 
 fn spawn(mut desk: Desk, inbox: Receiver<Command>) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name("access-writer".to_owned()).spawn(move || desk.run(&inbox))
+    std::thread::Builder::new().name("access-writer".to_owned()).spawn(move || {
+        let _ending = Ending(Arc::clone(&desk.health));
+        desk.run(&inbox);
+    })
 }
 
 /// What was issued.
