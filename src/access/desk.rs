@@ -39,8 +39,9 @@ pub(super) struct Desk {
     /// What the readers load.
     pub(super) current: Arc<ArcSwap<Directory>>,
     pub(super) environment: Environment,
-    /// The limits of a key issued without any.
-    pub(super) defaults: KeyLimits,
+    /// The limits of a key issued without any, as of now: what a request says is told
+    /// apart by what it says, not by what they were then.
+    pub(super) defaults: Arc<ArcSwap<KeyLimits>>,
     pub(super) time: Arc<LimiterTime>,
     pub(super) health: Arc<Health>,
 }
@@ -201,7 +202,7 @@ impl Desk {
             &draft.directory,
             self.environment,
             new,
-            self.defaults,
+            **self.defaults.load(),
             &plain,
             limiter,
             draft.now,

@@ -50,10 +50,7 @@ pub(super) async fn issue(
     Asked { caller, body }: Asked<NewKeyBody>,
 ) -> Result<(StatusCode, Answer<Value>), Problem> {
     caller.needs(&[Role::Operator])?;
-    let limits = match body.limits {
-        Some(Object(limits)) => judged(&limits)?,
-        None => **handles.default_limits.load(),
-    };
+    let limits = body.limits.map(|Object(limits)| judged(&limits)).transpose()?;
     let Object(institution) = body.institution;
     let new = NewKey {
         institution: Institution {
@@ -73,7 +70,7 @@ pub(super) async fn issue(
         },
         system: Name::parse(&body.system).map_err(invalid("system"))?,
         addresses: allow_list(&handles, &body.addresses)?,
-        limits: Some(limits),
+        limits,
     };
     let issued = handles.access.issue_key(new, caller.access_idempotency()?).await?;
     tracing::info!(key_id = %issued.record.id(), by = %caller.identity.token_id(), "key issued");

@@ -18,7 +18,6 @@ mod tokens;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
@@ -28,7 +27,7 @@ use axum::routing::{any, get, post, put};
 
 use super::control::{leave, method_not_allowed, not_found};
 use super::problem::{Code, Problem};
-use crate::access::{AccessError, AccessWriter, DirectoryReader, KeyLimits, Role};
+use crate::access::{AccessError, AccessWriter, DirectoryReader, Role};
 use crate::backup::Backups;
 use crate::clock::Clock;
 use crate::gate::{AdminIdentity, Officer, authenticate_admin};
@@ -51,8 +50,6 @@ pub struct AdminHandles {
     pub readings: StoreReadings,
     /// What time it is.
     pub clock: Clock,
-    /// Limits of keys issued without their own; a reload exchanges them.
-    pub default_limits: Arc<ArcSwap<KeyLimits>>,
     /// Longest wait for a complete line of an import.
     pub import_idle_timeout: Duration,
 }
