@@ -13,6 +13,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Request};
+use http_body_util::{BodyExt, Collected, LengthLimitError, Limited};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, DeserializeOwned, MapAccess, Visitor};
@@ -54,11 +55,15 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
         return Err(Problem::new(Code::UnsupportedMediaType, "send content-type: application/json"));
     }
     has_length(headers)?;
-    let reading = axum::body::to_bytes(body, ADMIN_BODY_BYTES_MAX);
+    let reading = Limited::new(body, ADMIN_BODY_BYTES_MAX).collect();
     let read = tokio::time::timeout(BODY_READ_TIMEOUT, reading).await;
     let read = read.map_err(|_| Problem::new(Code::RequestTimeout, "the body was not complete in time"))?;
-    read.map_err(|_| {
-        Problem::new(Code::ContentTooLarge, format!("a body of at most {ADMIN_BODY_BYTES_MAX} bytes"))
+    read.map(Collected::to_bytes).map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            Problem::new(Code::ContentTooLarge, format!("a body of at most {ADMIN_BODY_BYTES_MAX} bytes"))
+        } else {
+            Problem::new(Code::MalformedRequest, "the body broke off")
+        }
     })
 }
 
