@@ -18,7 +18,7 @@ use crate::limits::KEY_PER_DAY_MAX;
 /// Why a charge was refused; nothing was charged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OverLimit {
-    /// More than the burst: would never pass.
+    /// More than the burst, or than a whole day: would never pass.
     LargerThanBurst,
     /// Too many a second; passes after this time.
     Rate { retry_after: Duration },
@@ -134,7 +134,8 @@ impl KeyLimiter {
     }
 
     fn try_charge(&self, limits: &KeyLimits, n: NonZeroU32) -> Result<Charged, OverLimit> {
-        if n > limits.burst_cells() {
+        // More than a day holds passes on no day: no use to come again tomorrow.
+        if n.get() > limits.at_once_max() {
             return Err(OverLimit::LargerThanBurst);
         }
         let day = self.reserve_day(limits, n)?;

@@ -247,7 +247,7 @@ proptest! {
             let before = limiter.view(&limits);
             let outcome = limiter.charge(&limits, cells(n));
             let n = u64::from(n);
-            if u128::from(n) > burst {
+            if u128::from(n) > burst || n > per_day {
                 prop_assert_eq!(outcome, Err(OverLimit::LargerThanBurst));
             } else if spent + n > per_day {
                 let by_day = matches!(outcome, Err(OverLimit::Day { .. }));

@@ -162,7 +162,7 @@ impl Permit {
     /// never pass together. Nothing more is charged then.
     pub fn charge_more(&mut self, n: NonZeroU32) -> Result<(), Denied> {
         let together = self.numbers() + u64::from(n.get());
-        if together > u64::from(self.key.limits().burst()) {
+        if together > u64::from(self.key.limits().at_once_max()) {
             return Err(denied(&self.key, OverLimit::LargerThanBurst, self.numbers()));
         }
         let charged = self.key.charge(n).map_err(|over| denied(&self.key, over, self.numbers()))?;
@@ -193,7 +193,9 @@ impl Drop for Permit {
 fn denied(key: &KeyRecord, over: OverLimit, held: u64) -> Denied {
     let left = key.limits_view().with_given_back(held);
     match over {
-        OverLimit::LargerThanBurst => Denied::BatchLargerThanBurst { burst: left.burst, left },
+        OverLimit::LargerThanBurst => {
+            Denied::BatchLargerThanBurst { burst: key.limits().at_once_max(), left }
+        }
         OverLimit::Rate { retry_after } => Denied::RateLimited { retry_after, left },
         OverLimit::Day { retry_after } => Denied::QuotaExceeded { retry_after, left },
     }

@@ -271,6 +271,21 @@ fn a_refused_request_costs_nothing_and_an_answered_one_what_it_asked() {
     assert_eq!(limited.left().day_remaining, 83);
 }
 
+/// Such limits are not given any more; keys that have them are still on record.
+#[test]
+fn what_no_day_holds_is_never_told_to_come_back_tomorrow() {
+    let limited = Limited::new();
+    wait(limited.world.writer.set_limits(limited.plain.id(), limits(10, 20, 5))).expect("changed");
+    let larger = limited.admit(6);
+    assert!(matches!(larger, Err(Denied::BatchLargerThanBurst { burst: 5, .. })), "{larger:?}");
+    let mut permit = limited.admit(1).expect("within");
+    let larger = permit.charge_more(cells(5));
+    assert!(matches!(larger, Err(Denied::BatchLargerThanBurst { burst: 5, .. })), "{larger:?}");
+    permit.charge_more(cells(4)).expect("the whole day");
+    permit.spend();
+    assert!(matches!(limited.admit(5), Err(Denied::QuotaExceeded { .. })), "a day would hold these");
+}
+
 #[test]
 fn a_permit_outlives_midnight_and_changes_of_its_key() {
     let limited = Limited::new();

@@ -282,3 +282,23 @@ fn a_repeated_issue_is_the_same_after_other_limits_were_configured() {
     assert_eq!(issue("k2").good()["limits"]["per_second"], 300);
     served.instance.stop();
 }
+
+/// A day that holds less than what may come at once: the configuration refuses it, and
+/// so does a key.
+#[test]
+fn limits_that_contradict_each_other_are_refused() {
+    let demo = Demo::shared();
+    let mut admin = demo.admin();
+    let (id, _) = demo.issue("Bank Zgodny", &["127.0.0.1"], Some([10, 20, 20]));
+    let wrong = json!({"per_second": 10, "burst": 1_000, "per_day": 5});
+    let key = json!({"institution": {"name": "Bank"}, "system": "s", "addresses": ["127.0.0.1"],
+        "limits": wrong});
+    for refused in
+        [admin.post("/admin/v1/keys", &key), admin.put(&format!("/admin/v1/keys/{id}/limits"), &wrong)]
+    {
+        assert_eq!(refused.problem(), (422, "invalid-value".to_owned()));
+        let problem = refused.json();
+        assert_eq!(problem["field"], "limits");
+        assert_eq!(problem["detail"], "limits: per_day is at least burst, which is 1000");
+    }
+}

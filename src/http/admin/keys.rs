@@ -121,7 +121,7 @@ pub(super) async fn set_limits(
 }
 
 fn judged(limits: &LimitsBody) -> Result<KeyLimits, Problem> {
-    KeyLimits::new(limits.per_second, limits.burst, limits.per_day).map_err(invalid("limits"))
+    KeyLimits::agreeing(limits.per_second, limits.burst, limits.per_day).map_err(invalid("limits"))
 }
 
 fn allow_list(handles: &Handles, addresses: &[String]) -> Result<AllowList, Problem> {
