@@ -1,7 +1,6 @@
 //! The limits of a key and what is left of them.
 
 use std::num::{NonZeroU32, NonZeroU64};
-use std::time::Duration;
 
 use crate::clock::Moment;
 use crate::limits::{KEY_PER_DAY_MAX, KEY_PER_SECOND_MAX};
@@ -143,8 +142,6 @@ pub struct LimitsView {
     pub day_remaining: u64,
     /// When the day's quota is whole again: the next midnight in Warsaw.
     pub day_resets_at: Moment,
-    /// How long until one more number passes; zero when one passes now.
-    pub retry_after: Duration,
 }
 
 impl LimitsView {

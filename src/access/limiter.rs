@@ -190,7 +190,6 @@ impl KeyLimiter {
         let today = self.time.today();
         let usage = DayUsage::unpack(self.spent.load(Ordering::Acquire)).as_of(today.day);
         let day_remaining = limits.per_day().saturating_sub(usage.spent);
-        let one_more = Duration::from_nanos((backlog + interval).saturating_sub(whole));
         LimitsView {
             per_second: limits.per_second(),
             burst: limits.burst(),
@@ -198,7 +197,6 @@ impl KeyLimiter {
             per_day: limits.per_day(),
             day_remaining,
             day_resets_at: today.ends_at,
-            retry_after: if day_remaining == 0 { self.time.until(today.ends_at) } else { one_more },
         }
     }
 

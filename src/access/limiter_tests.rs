@@ -34,13 +34,11 @@ fn what_is_left_is_told_without_charging() {
     for _ in 0..3 {
         let view = limiter.view(&limits);
         assert_eq!((view.burst_remaining, view.day_remaining), (5, 100));
-        assert_eq!(view.retry_after, Duration::ZERO);
         assert_eq!(view.day_resets_at.to_string(), "2026-11-21T23:00:00Z");
     }
     limiter.charge(&limits, cells(5)).expect("within the burst");
     let view = limiter.view(&limits);
     assert_eq!((view.burst_remaining, view.day_remaining), (0, 95));
-    assert_eq!(view.retry_after, Duration::from_millis(100));
     ticks.advance(Duration::from_millis(250));
     assert_eq!(limiter.view(&limits).burst_remaining, 2);
     ticks.advance(Duration::from_secs(10));

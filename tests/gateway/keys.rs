@@ -302,3 +302,16 @@ fn limits_that_contradict_each_other_are_refused() {
         assert_eq!(problem["detail"], "limits: per_day is at least burst, which is 1000");
     }
 }
+
+#[test]
+fn a_wrong_network_is_named_once() {
+    let demo = Demo::shared();
+    let key =
+        json!({"institution": {"name": "Bank"}, "system": "s", "addresses": ["127.0.0.1", "300.1.1.1"]});
+    let refused = demo.admin().post("/admin/v1/keys", &key);
+    assert_eq!(refused.problem(), (422, "invalid-value".to_owned()));
+    let problem = refused.json();
+    assert_eq!(problem["field"], "addresses");
+    let says = "addresses[1] is no IPv4 address or network such as 198.51.100.0/24";
+    assert_eq!(problem["detail"], says);
+}

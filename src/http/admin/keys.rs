@@ -125,7 +125,9 @@ fn judged(limits: &LimitsBody) -> Result<KeyLimits, Problem> {
 }
 
 fn allow_list(handles: &Handles, addresses: &[String]) -> Result<AllowList, Problem> {
-    AllowList::parse(addresses, handles.directory.environment()).map_err(invalid("addresses"))
+    // The error names the network itself, `addresses[1]` say.
+    AllowList::parse(addresses, handles.directory.environment())
+        .map_err(|error| Problem::new(Code::InvalidValue, error.to_string()).with("field", "addresses"))
 }
 
 pub(super) fn invalid<E: std::fmt::Display>(field: &'static str) -> impl Fn(E) -> Problem {

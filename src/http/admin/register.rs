@@ -10,7 +10,7 @@ use super::body::Asked;
 use super::feeds::Delivered;
 use super::keys::invalid;
 use super::{Caller, Handles};
-use crate::access::{ChannelName, Name, Role};
+use crate::access::{ChannelName, IdempotencyKey, Name, Role};
 use crate::clock::Moment;
 use crate::gate::Officer;
 use crate::http::problem::{Code, Problem};
@@ -135,12 +135,8 @@ pub(super) fn idempotency(
     request: &[u8],
 ) -> Result<Option<Idempotency>, Problem> {
     let Some(key) = caller.idempotency_key.as_deref() else { return Ok(None) };
-    let wrong =
-        || Problem::new(Code::MalformedRequest, "`idempotency-key` has 1 to 255 visible ASCII characters");
-    let key = std::str::from_utf8(key).map_err(|_| wrong())?;
-    if key.is_empty() || key.len() > 255 || !key.bytes().all(|c| (0x20..0x7F).contains(&c)) {
-        return Err(wrong());
-    }
+    let key = IdempotencyKey::judged(key)
+        .map_err(|error| Problem::new(Code::MalformedRequest, error.to_string()))?;
     let scope = format!("{}:{}", caller.identity.token_id(), kind.name());
     Ok(Some(Idempotency::new(&scope, key, request)))
 }
