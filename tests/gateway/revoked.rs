@@ -6,7 +6,8 @@ use std::io;
 use serde_json::{Value, json};
 
 use crate::client::{Caller, Connection, Reply, json_lines};
-use crate::harness::{Demo, events, fictional, wait_for};
+use crate::harness::{Demo, events, fictional, issue, wait_for};
+use crate::serve::Served;
 
 const IMPORT: &str = "/admin/v1/import?allow_mass_change=true";
 
@@ -48,8 +49,8 @@ fn token(demo: &Demo, body: &Value) -> (String, String) {
     (text("id"), text("token"))
 }
 
-fn deactivate(demo: &Demo, what: &str, id: &str) {
-    demo.admin().post(&format!("/admin/v1/{what}/{id}/deactivate"), &json!({})).good();
+fn deactivate(demo: &Demo, id: &str) {
+    demo.admin().post(&format!("/admin/v1/tokens/{id}/deactivate"), &json!({})).good();
 }
 
 #[test]
@@ -77,7 +78,7 @@ fn nothing_is_done_for_a_token_that_died_before_its_body_was_whole() {
         let (id, token) = token(&demo, role);
         let connection = Connection::open(demo.instance.admin).expect("a connection");
         let begun = Begun::of(connection, method, &path, &token, body);
-        deactivate(&demo, "tokens", &id);
+        deactivate(&demo, &id);
         assert_eq!(begun.end().problem(), (401, "unauthenticated".to_owned()), "{method} {path}");
     }
     let tokens = demo.admin().get("/admin/v1/tokens").good();
@@ -96,7 +97,7 @@ fn nothing_is_done_for_a_token_that_died_before_its_body_was_whole() {
 fn no_body_of_a_stranger_is_asked_for() {
     let demo = Demo::shared();
     let (id, dead) = token(&demo, &json!({"role": "operator", "label": "op"}));
-    deactivate(&demo, "tokens", &id);
+    deactivate(&demo, &id);
     for path in ["/admin/v1/tokens", "/admin/v1/keys", "/admin/v1/reservations", "/admin/v1/renumberings"] {
         let mut connection = Connection::open(demo.instance.admin).expect("a connection");
         let head = format!(
@@ -113,21 +114,23 @@ fn no_body_of_a_stranger_is_asked_for() {
 
 #[test]
 fn nothing_is_verified_for_a_key_that_died_before_its_body_was_whole() {
-    let demo = Demo::new(1_000);
-    let numbers = demo.numbers("free.csv");
-    let (one, batch) = (json!({"pesel": numbers[0]}), json!({"pesels": &numbers[..5]}));
+    // Longer than whatever happens meanwhile takes.
+    let served = Served::start("test", "body_read_timeout_ms = 60000", "");
+    let numbers: Vec<String> = (0..5).map(|place| fictional(81_500_000 + place)).collect();
+    let (one, batch) = (json!({"pesel": numbers[0]}), json!({ "pesels": numbers }));
     for (path, body) in [("/v1/verify", &one), ("/v1/verify/batch", &batch)] {
-        let (id, key) = demo.issue("Bank Chwilowy", &["127.0.0.0/8"], Some([1, 20, 100]));
+        let mut admin = served.admin();
+        let (id, key) = issue(&mut admin, "Bank Chwilowy", &["127.0.0.0/8"], Some([1, 20, 100]));
         let begin = || {
-            let connection = Connection::open(demo.instance.verification).expect("a connection");
+            let connection = Connection::open(served.instance.verification).expect("a connection");
             Begun::of(connection, "POST", path, &key, body)
         };
         let put = |what: &str, body: &Value| {
-            demo.admin().put(&format!("/admin/v1/keys/{id}/{what}"), body).good();
+            served.admin().put(&format!("/admin/v1/keys/{id}/{what}"), body).good();
         };
         // Other keys' changes are nothing to this one.
         let begun = begin();
-        demo.issue("Bank Obcy", &["127.0.0.1"], None);
+        issue(&mut admin, "Bank Obcy", &["127.0.0.1"], None);
         assert_eq!(begun.end().status, 200);
 
         let begun = begin();
@@ -140,14 +143,14 @@ fn nothing_is_verified_for_a_key_that_died_before_its_body_was_whole() {
         assert_eq!(begun.end().status, if path == "/v1/verify" { 200 } else { 413 });
 
         let begun = begin();
-        let left = demo.caller_with(&key).get("/v1/limits").good();
-        deactivate(&demo, "keys", &id);
+        let left = Caller::new(served.instance.verification, &key).get("/v1/limits").good();
+        admin.post(&format!("/admin/v1/keys/{id}/deactivate"), &json!({})).good();
         assert_eq!(begun.end().problem(), (401, "unauthenticated".to_owned()), "{path}");
         // One of the day is held by the question that waits.
         let spent = if path == "/v1/verify" { 2 + 1 } else { 5 + 1 };
         assert_eq!(left["remaining"]["day"], 100 - spent, "a refusal costs nothing");
     }
-    demo.stop();
+    served.instance.stop();
 }
 
 /// An import, line by line.
@@ -208,7 +211,7 @@ fn an_import_ends_with_its_token() {
         import.send(&lines(place..place + 13_000)).expect("written");
         assert_eq!(import.line()["accepted"], 10_000);
         let before = last();
-        deactivate(&demo, "tokens", &id);
+        deactivate(&demo, &id);
         import.send(&lines(50_000..50_000 + more)).expect("written");
         let told = import.rest();
         assert_eq!(told.len(), 1, "{told:?}");
@@ -221,7 +224,7 @@ fn an_import_ends_with_its_token() {
     let mut import = Import::begin(&demo, &token);
     import.send(&lines(60_000..60_001)).expect("written");
     let before = last();
-    deactivate(&demo, "tokens", &id);
+    deactivate(&demo, &id);
     import.0.write(b"0\r\n\r\n").expect("written");
     assert_eq!(import.rest().pop().expect("a last line")["error"], "unauthenticated");
     assert_eq!(last(), before);
@@ -237,7 +240,7 @@ fn a_backup_breaks_off_with_its_token() {
     let bearer = caller.bearer.clone();
     caller.connection.send("GET", "/admin/v1/backup", &[("authorization", &bearer)], None).expect("sent");
     assert_eq!(caller.connection.read_head().expect("a head").status, 200);
-    deactivate(&demo, "tokens", &id);
+    deactivate(&demo, &id);
     let end = loop {
         match caller.connection.read_chunk() {
             Ok(Some(_)) => {}
