@@ -35,7 +35,7 @@
 //!   single writer.
 //! - [`access`]: API keys, admin tokens, the directory and its single writer.
 //! - [`pesel`], [`clock`], [`environment`], [`secret`], [`limits`], [`datadir`],
-//!   [`telemetry`], `rows`:
+//!   [`telemetry`], `rows`, `store_panic`:
 //!   the words everybody shares.
 //!
 //! # Invariants of absence (held by `tests/tidy.rs`)
@@ -76,5 +76,7 @@ pub mod environment;
 pub mod limits;
 pub mod pesel;
 mod rows;
+
 pub mod secret;
+mod store_panic;
 pub mod telemetry;

@@ -125,11 +125,14 @@ fn describe() {
         "Time since the moment of the last event."
     );
     describe_counter!("peselgate_access_changes_total", "Changes of keys and tokens on record.");
-    describe_counter!("peselgate_access_store_failures_total", "Failed writes of the access store.");
+    describe_counter!(
+        "peselgate_access_store_failures_total",
+        "Failed writes and openings of the access store."
+    );
     // Seen from the first scrape on: an increase from nothing is no increase.
     metrics::counter!("peselgate_access_store_failures_total").increment(0);
     describe_counter!("peselgate_backups_total", "Backups that ended, by outcome.");
-    for outcome in ["complete", "abandoned", "failed"] {
+    for outcome in ["complete", "abandoned", "revoked", "failed"] {
         metrics::counter!("peselgate_backups_total", "outcome" => outcome).increment(0);
     }
     describe_counter!(

@@ -16,7 +16,7 @@ use super::idempotency::{Fingerprint, IdempotencyKey, Remembered};
 use super::key::{KeyRecord, NewKey};
 use super::key_limits::KeyLimits;
 use super::limiter::KeyLimiter;
-use super::store::{Entry, Store, StoreError};
+use super::store::{Entry, Store, StoreError, guarded, guarded_opening};
 use super::time::LimiterTime;
 use super::token::{NewToken, TokenRecord};
 use super::writer::{Command, Issued, Opener, Reply};
@@ -39,8 +39,9 @@ pub(super) struct Desk {
     /// What the readers load.
     pub(super) current: Arc<ArcSwap<Directory>>,
     pub(super) environment: Environment,
-    /// The limits of a key issued without any.
-    pub(super) defaults: KeyLimits,
+    /// The limits of a key issued without any, as of now: what a request says is told
+    /// apart by what it says, not by what they were then.
+    pub(super) defaults: Arc<ArcSwap<KeyLimits>>,
     pub(super) time: Arc<LimiterTime>,
     pub(super) health: Arc<Health>,
 }
@@ -105,7 +106,6 @@ impl Desk {
                 save_at = Instant::now() + USAGE_EVERY;
             }
             if !open {
-                self.health.lost();
                 return;
             }
         }
@@ -127,7 +127,7 @@ impl Desk {
         let mut failure = None;
         for command in batch {
             match failure {
-                None => match self.decide(&mut draft, command) {
+                None => match guarded(|| self.decide(&mut draft, command)) {
                     Ok(answer) => answers.push(answer),
                     Err(error) => failure = Some(self.lost(&error)),
                 },
@@ -148,7 +148,7 @@ impl Desk {
             return Ok(());
         }
         let appended = match &self.store {
-            Some(store) => store.append(&draft.entries, draft.now),
+            Some(store) => guarded(|| store.append(&draft.entries, draft.now)),
             None => return Err(self.health.gone()),
         };
         appended.map_err(|error| self.lost(&error))?;
@@ -202,7 +202,7 @@ impl Desk {
             &draft.directory,
             self.environment,
             new,
-            self.defaults,
+            **self.defaults.load(),
             &plain,
             limiter,
             draft.now,
@@ -251,7 +251,7 @@ impl Desk {
 
     fn save_usage(&mut self) -> Result<(), AccessError> {
         self.reopen_if_lost()?;
-        self.write_usage().map_err(|error| self.lost(&error))
+        guarded(|| self.write_usage()).map_err(|error| self.lost(&error))
     }
 
     fn write_usage(&self) -> Result<(), StoreError> {
@@ -281,7 +281,8 @@ impl Desk {
         if self.store.is_some() {
             return Ok(());
         }
-        let opened = (self.opener)().and_then(|store| {
+        let opened = guarded_opening(|| {
+            let store = (self.opener)()?;
             let known = &self.directory;
             let directory = store.load(|id, usage| match known.key(&id) {
                 Some(key) => Arc::clone(&key.limiter),
@@ -291,6 +292,8 @@ impl Desk {
         });
         let (store, directory) = opened.map_err(|error| {
             tracing::error!(%error, "the store of access can't be opened again");
+            // Counted each time: who looks at the counter sees that it goes on.
+            metrics::counter!("peselgate_access_store_failures_total").increment(1);
             self.health.gone()
         })?;
         for key in directory.unsorted_keys() {
@@ -308,8 +311,14 @@ impl Desk {
     fn lost(&mut self, error: &StoreError) -> AccessError {
         tracing::error!(%error, "the store of access can't be written");
         metrics::counter!("peselgate_access_store_failures_total").increment(1);
-        self.store = None;
         self.health.lost();
+        let store = self.store.take();
+        // Its own last words are known already, and may be a panic as well.
+        guarded(|| {
+            drop(store);
+            Ok(())
+        })
+        .ok();
         self.health.gone()
     }
 }

@@ -24,7 +24,7 @@ pub struct Directory {
 /// Which state of the directory this is: every change makes another, and no two
 /// that were changed apart are the same, published or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Edition(u64);
+pub(crate) struct Edition(u64);
 
 impl Edition {
     fn new() -> Self {
@@ -103,6 +103,10 @@ impl Directory {
             *kept = self.keep(self.slot(&kept.id())?);
         }
         Some(&kept.slot)
+    }
+
+    pub(crate) const fn edition(&self) -> Edition {
+        self.edition
     }
 
     /// The token of this id, deactivated ones included.

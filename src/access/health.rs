@@ -1,5 +1,6 @@
 //! Whether the store of access can be written, for those who don't own it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::error::AccessError;
@@ -40,5 +41,40 @@ impl Health {
     /// The store can be written again.
     pub(super) fn found(&self) {
         self.since.store(i64::MAX, Ordering::Release);
+    }
+}
+
+/// Held by the writer's thread. Whatever ends that, a panic included, the store is
+/// lost from then on, and a panic is counted as its failure.
+pub(super) struct Ending(pub(super) Arc<Health>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the writer of access ended unexpectedly: keys and tokens stay as they are");
+            metrics::counter!("peselgate_access_store_failures_total").increment(1);
+        }
+        self.0.lost();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_leaves_word_since_when() {
+        let noon = Moment::parse("2026-11-21T12:00:00Z").expect("a moment");
+        let (clock, hand) = Clock::manual(noon);
+        let health = Arc::new(Health::new(clock));
+        let ending = Ending(Arc::clone(&health));
+        let thread = std::thread::spawn(move || {
+            let _ending = ending;
+            std::panic::panic_any("no message is kept");
+        });
+        assert!(thread.join().is_err());
+        hand.set(Moment::parse("2026-11-21T12:30:00Z").expect("a moment"));
+        assert_eq!(health.unavailable_since(), Some(noon));
+        assert_eq!(health.gone(), AccessError::Unavailable { since: noon });
     }
 }

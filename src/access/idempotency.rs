@@ -13,14 +13,14 @@ use crate::secret::KeyId;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey([u8; 32]);
 
-/// An idempotency key is 1 to [`IDEMPOTENCY_KEY_CHARS_MAX`] visible ASCII
-/// characters; the caller's fault.
+/// An idempotency key is 1 to [`IDEMPOTENCY_KEY_CHARS_MAX`] printable ASCII
+/// characters, spaces within it included; the caller's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadIdempotencyKey;
 
 impl fmt::Display for BadIdempotencyKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "an idempotency key has 1 to {IDEMPOTENCY_KEY_CHARS_MAX} visible ASCII characters")
+        write!(f, "`idempotency-key` has 1 to {IDEMPOTENCY_KEY_CHARS_MAX} printable ASCII characters")
     }
 }
 
@@ -32,15 +32,21 @@ impl IdempotencyKey {
     /// # Errors
     /// [`BadIdempotencyKey`] for an empty, long or unprintable text.
     pub fn parse(caller: KeyId, text: &[u8]) -> Result<Self, BadIdempotencyKey> {
-        if text.is_empty()
-            || text.len() > IDEMPOTENCY_KEY_CHARS_MAX
-            || !text.iter().all(|c| (0x20..0x7F).contains(c))
-        {
-            return Err(BadIdempotencyKey);
-        }
+        let text = Self::judged(text)?;
         // An id has a fixed length: no two pairs run together to one text.
         let digest = Sha256::new().chain_update(caller.as_bytes()).chain_update(text).finalize();
         Ok(Self(digest.into()))
+    }
+
+    /// The rule for the text of one, whatever it is a key for.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn judged(text: &[u8]) -> Result<&str, BadIdempotencyKey> {
+        let is_good = (1..=IDEMPOTENCY_KEY_CHARS_MAX).contains(&text.len())
+            && text.iter().all(|c| *c == b' ' || c.is_ascii_graphic());
+        // ASCII is UTF-8.
+        std::str::from_utf8(text).ok().filter(|_| is_good).ok_or(BadIdempotencyKey)
     }
 
     pub(super) const fn digest(&self) -> &[u8; 32] {
@@ -97,6 +103,10 @@ mod tests {
         assert_eq!(key(first, b"x"), key(first, b"x"));
         assert_ne!(key(first, b"x"), key(second, b"x"));
         assert_ne!(key(first, b"x"), key(first, b"y"));
+        assert_ne!(key(first, b"a key"), key(first, b"akey"));
+        for good in [&b"a key ~!"[..], &[b'a'; IDEMPOTENCY_KEY_CHARS_MAX]] {
+            assert!(key(first, good).is_ok());
+        }
         for bad in [&b""[..], b"a\n", &[0x80], &[b'a'; IDEMPOTENCY_KEY_CHARS_MAX + 1]] {
             assert_eq!(key(first, bad), Err(BadIdempotencyKey));
         }

@@ -1,7 +1,6 @@
 //! The limits of a key and what is left of them.
 
 use std::num::{NonZeroU32, NonZeroU64};
-use std::time::Duration;
 
 use crate::clock::Moment;
 use crate::limits::{KEY_PER_DAY_MAX, KEY_PER_SECOND_MAX};
@@ -15,16 +14,27 @@ pub struct KeyLimits {
     per_day: NonZeroU64,
 }
 
-/// A limit is zero or beyond its bound; the caller's fault.
+/// Why limits were refused; the caller's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BadLimits;
+pub enum BadLimits {
+    /// One is zero or beyond its bound.
+    OutOfBounds,
+    /// A whole burst would fit into no day.
+    DayBelowBurst {
+        /// What the day has to hold.
+        burst: u32,
+    },
+}
 
 impl std::fmt::Display for BadLimits {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "per_second and burst lie between 1 and {KEY_PER_SECOND_MAX}, per_day between 1 and {KEY_PER_DAY_MAX}"
-        )
+        match self {
+            Self::OutOfBounds => write!(
+                f,
+                "per_second and burst lie between 1 and {KEY_PER_SECOND_MAX}, per_day between 1 and {KEY_PER_DAY_MAX}"
+            ),
+            Self::DayBelowBurst { burst } => write!(f, "per_day is at least burst, which is {burst}"),
+        }
     }
 }
 
@@ -59,16 +69,34 @@ impl KeyLimits {
     /// exact to 0.1 % up to a million a second.
     ///
     /// # Errors
-    /// [`BadLimits`] when one is zero or beyond the bounds in [`crate::limits`].
+    /// [`BadLimits::OutOfBounds`] by the bounds in [`crate::limits`].
     pub fn new(per_second: u32, burst: u32, per_day: u64) -> Result<Self, BadLimits> {
         if per_second > KEY_PER_SECOND_MAX || burst > KEY_PER_SECOND_MAX || per_day > KEY_PER_DAY_MAX {
-            return Err(BadLimits);
+            return Err(BadLimits::OutOfBounds);
         }
         Ok(Self {
-            per_second: NonZeroU32::new(per_second).ok_or(BadLimits)?,
-            burst: NonZeroU32::new(burst).ok_or(BadLimits)?,
-            per_day: NonZeroU64::new(per_day).ok_or(BadLimits)?,
+            per_second: NonZeroU32::new(per_second).ok_or(BadLimits::OutOfBounds)?,
+            burst: NonZeroU32::new(burst).ok_or(BadLimits::OutOfBounds)?,
+            per_day: NonZeroU64::new(per_day).ok_or(BadLimits::OutOfBounds)?,
         })
+    }
+
+    /// Limits as somebody asks for them now, which must agree with each other. Keys on
+    /// record may have others: they were issued before this was asked.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`], and [`BadLimits::DayBelowBurst`].
+    pub fn agreeing(per_second: u32, burst: u32, per_day: u64) -> Result<Self, BadLimits> {
+        let limits = Self::new(per_second, burst, per_day)?;
+        if per_day < u64::from(burst) {
+            return Err(BadLimits::DayBelowBurst { burst });
+        }
+        Ok(limits)
+    }
+
+    /// Numbers that can ever come at once.
+    pub(crate) fn at_once_max(&self) -> u32 {
+        u32::try_from(self.per_day()).map_or(self.burst(), |per_day| per_day.min(self.burst()))
     }
 
     /// Numbers a second.
@@ -114,8 +142,6 @@ pub struct LimitsView {
     pub day_remaining: u64,
     /// When the day's quota is whole again: the next midnight in Warsaw.
     pub day_resets_at: Moment,
-    /// How long until one more number passes; zero when one passes now.
-    pub retry_after: Duration,
 }
 
 impl LimitsView {
@@ -144,8 +170,11 @@ mod tests {
             (1, KEY_PER_SECOND_MAX + 1, 1),
             (1, 1, KEY_PER_DAY_MAX + 1),
         ] {
-            assert_eq!(KeyLimits::new(per_second, burst, per_day), Err(BadLimits));
+            assert_eq!(KeyLimits::new(per_second, burst, per_day), Err(BadLimits::OutOfBounds));
         }
+        assert_eq!(KeyLimits::agreeing(1, 5, 4), Err(BadLimits::DayBelowBurst { burst: 5 }));
+        assert!(KeyLimits::agreeing(9, 5, 5).is_ok());
+        assert!(KeyLimits::new(1, 5, 4).is_ok(), "on record it may stand");
         let read = |text| serde_json::from_str::<KeyLimits>(text);
         assert!(read(r#"{"per_second":10,"burst":20,"per_day":30}"#).is_ok());
         assert!(read(r#"{"per_second":0,"burst":20,"per_day":30}"#).is_err());

@@ -18,7 +18,7 @@ use crate::limits::KEY_PER_DAY_MAX;
 /// Why a charge was refused; nothing was charged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OverLimit {
-    /// More than the burst: would never pass.
+    /// More than the burst, or than a whole day: would never pass.
     LargerThanBurst,
     /// Too many a second; passes after this time.
     Rate { retry_after: Duration },
@@ -134,7 +134,8 @@ impl KeyLimiter {
     }
 
     fn try_charge(&self, limits: &KeyLimits, n: NonZeroU32) -> Result<Charged, OverLimit> {
-        if n > limits.burst_cells() {
+        // More than a day holds passes on no day: no use to come again tomorrow.
+        if n.get() > limits.at_once_max() {
             return Err(OverLimit::LargerThanBurst);
         }
         let day = self.reserve_day(limits, n)?;
@@ -189,7 +190,6 @@ impl KeyLimiter {
         let today = self.time.today();
         let usage = DayUsage::unpack(self.spent.load(Ordering::Acquire)).as_of(today.day);
         let day_remaining = limits.per_day().saturating_sub(usage.spent);
-        let one_more = Duration::from_nanos((backlog + interval).saturating_sub(whole));
         LimitsView {
             per_second: limits.per_second(),
             burst: limits.burst(),
@@ -197,7 +197,6 @@ impl KeyLimiter {
             per_day: limits.per_day(),
             day_remaining,
             day_resets_at: today.ends_at,
-            retry_after: if day_remaining == 0 { self.time.until(today.ends_at) } else { one_more },
         }
     }
 

@@ -34,13 +34,11 @@ fn what_is_left_is_told_without_charging() {
     for _ in 0..3 {
         let view = limiter.view(&limits);
         assert_eq!((view.burst_remaining, view.day_remaining), (5, 100));
-        assert_eq!(view.retry_after, Duration::ZERO);
         assert_eq!(view.day_resets_at.to_string(), "2026-11-21T23:00:00Z");
     }
     limiter.charge(&limits, cells(5)).expect("within the burst");
     let view = limiter.view(&limits);
     assert_eq!((view.burst_remaining, view.day_remaining), (0, 95));
-    assert_eq!(view.retry_after, Duration::from_millis(100));
     ticks.advance(Duration::from_millis(250));
     assert_eq!(limiter.view(&limits).burst_remaining, 2);
     ticks.advance(Duration::from_secs(10));
@@ -247,7 +245,7 @@ proptest! {
             let before = limiter.view(&limits);
             let outcome = limiter.charge(&limits, cells(n));
             let n = u64::from(n);
-            if u128::from(n) > burst {
+            if u128::from(n) > burst || n > per_day {
                 prop_assert_eq!(outcome, Err(OverLimit::LargerThanBurst));
             } else if spent + n > per_day {
                 let by_day = matches!(outcome, Err(OverLimit::Day { .. }));

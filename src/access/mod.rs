@@ -39,7 +39,7 @@ mod writer;
 
 pub use addresses::{AllowList, AllowListError, NOT_PUBLIC, SpecialRange};
 pub use directory::{Directory, DirectoryReader};
-pub(crate) use directory::{KeptKey, KeySlot};
+pub(crate) use directory::{Edition, KeptKey, KeySlot};
 pub use error::AccessError;
 pub use export::{AccessExport, AccessHeld, AccessImport};
 pub use idempotency::{BadIdempotencyKey, IdempotencyKey};

@@ -24,6 +24,7 @@ use crate::clock::Moment;
 use crate::environment::Environment;
 use crate::limits::IDEMPOTENCY_SECONDS;
 use crate::secret::KeyId;
+use crate::store_panic::{self, NO_SENSE};
 
 /// What this release writes and the only thing it reads.
 pub(super) const FORMAT: &str = "1";
@@ -313,6 +314,16 @@ fn forget(writing: &WriteTransaction, now: Moment) -> Result<(), StoreError> {
 /// A record of ours that our own code can't read or write: the store is damaged.
 fn unreadable(why: Unreadable) -> StoreError {
     StoreError(Box::new(redb::Error::Corrupted(why)))
+}
+
+/// A panic of redb is the store's failure, not the end of the writer.
+pub(super) fn guarded<T>(run: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    store_panic::caught(run, || unreadable(NO_SENSE.to_owned()))
+}
+
+/// The same where a store is opened.
+pub(super) fn guarded_opening<T>(run: impl FnOnce() -> Result<T, OpenError>) -> Result<T, OpenError> {
+    store_panic::caught(run, || OpenError::Store(unreadable(NO_SENSE.to_owned())))
 }
 
 pub(super) fn same_id(key: &str, id: KeyId) -> Result<(), Unreadable> {

@@ -103,11 +103,14 @@ fn put(path: &std::path::Path, table: &str, key: &str, text: &str) {
 struct Faulty {
     file: FileBackend,
     broken: Arc<AtomicBool>,
+    /// Panics instead, as redb does on a file that was altered behind its back.
+    panics: bool,
 }
 
 impl Faulty {
     fn judge(&self) -> Result<(), std::io::Error> {
-        if self.broken.load(Ordering::SeqCst) { Err(std::io::Error::other("disk full")) } else { Ok(()) }
+        let fails = self.broken.load(Ordering::SeqCst) && !self.panics;
+        if fails { Err(std::io::Error::other("disk full")) } else { Ok(()) }
     }
 }
 
@@ -124,6 +127,8 @@ impl StorageBackend for Faulty {
     }
     fn sync_data(&self) -> Result<(), std::io::Error> {
         self.judge()?;
+        // Where redb holds no lock of its own, as in reading what makes no sense.
+        assert!(!self.broken.load(Ordering::SeqCst), "redb makes no sense of it");
         self.file.sync_data()
     }
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), std::io::Error> {
@@ -152,6 +157,15 @@ impl StorageBackend for Faulty {
 
 #[test]
 fn nothing_changes_while_the_store_fails_and_it_recovers() {
+    fails_and_recovers(false);
+}
+
+#[test]
+fn a_store_that_panics_is_one_that_fails() {
+    fails_and_recovers(true);
+}
+
+fn fails_and_recovers(panics: bool) {
     let broken = Arc::new(AtomicBool::new(false));
     let fault = Arc::clone(&broken);
     let world = world_over(move |path| {
@@ -159,7 +173,7 @@ fn nothing_changes_while_the_store_fails_and_it_recovers() {
         let file =
             options.read(true).write(true).create(true).truncate(false).open(path).map_err(OpenError::Io)?;
         let file = FileBackend::new(file).expect("backend");
-        Store::over(Faulty { file, broken: Arc::clone(&fault) }, Environment::Test)
+        Store::over(Faulty { file, broken: Arc::clone(&fault), panics }, Environment::Test)
     });
     let (record, _) = world.issue(world.new_key(&["127.0.0.1"]));
     record.charge(cells(100)).expect("within");

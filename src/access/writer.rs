@@ -14,7 +14,7 @@ use super::desk::Desk;
 use super::directory::DirectoryReader;
 use super::error::AccessError;
 use super::export::AccessExport;
-use super::health::Health;
+use super::health::{Ending, Health};
 use super::idempotency::IdempotencyKey;
 use super::key::{KeyRecord, NewKey};
 use super::key_limits::KeyLimits;
@@ -62,24 +62,28 @@ pub(super) fn open_with(
     let health = Arc::new(Health::new(time.clock.clone()));
     let reader = DirectoryReader { current: Arc::clone(&current), environment, time: Arc::clone(&time) };
     let health_seen = Arc::clone(&health);
+    let defaults = Arc::new(ArcSwap::from_pointee(defaults));
     let desk = Desk {
         opener,
         store: Some(store),
         directory,
         current,
         environment,
-        defaults,
+        defaults: Arc::clone(&defaults),
         time,
         health: health_seen,
     };
     let (commands, inbox) = sync_channel(ACCESS_COMMANDS_PENDING_MAX);
     let thread = spawn(desk, inbox).map_err(OpenError::Io)?;
-    let writer = AccessWriter { commands: commands.clone(), health };
+    let writer = AccessWriter { commands: commands.clone(), health, defaults };
     Ok((reader, writer, AccessThread { commands, thread: Some(thread) }))
 }
 
 fn spawn(mut desk: Desk, inbox: Receiver<Command>) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name("access-writer".to_owned()).spawn(move || desk.run(&inbox))
+    std::thread::Builder::new().name("access-writer".to_owned()).spawn(move || {
+        let _ending = Ending(Arc::clone(&desk.health));
+        desk.run(&inbox);
+    })
 }
 
 /// What was issued.
@@ -114,6 +118,8 @@ pub(super) enum Command {
 pub struct AccessWriter {
     commands: SyncSender<Command>,
     health: Arc<Health>,
+    /// The desk reads them when it issues a key.
+    defaults: Arc<ArcSwap<KeyLimits>>,
 }
 
 impl AccessWriter {
@@ -130,6 +136,11 @@ impl AccessWriter {
         idempotency: Option<IdempotencyKey>,
     ) -> Result<Issued<KeyRecord>, AccessError> {
         self.send(|reply| Command::IssueKey(Box::new(new), idempotency, reply)).await
+    }
+
+    /// Exchanges the limits of keys that are issued without any from here on.
+    pub fn set_default_limits(&self, defaults: KeyLimits) {
+        self.defaults.store(Arc::new(defaults));
     }
 
     /// Deactivates a key for good; doing so again changes nothing.

@@ -39,7 +39,7 @@ pub struct Blueprint {
     pub admin_listen: Vec<Place>,
     /// Its TLS, if any.
     pub admin_tls: Option<TlsFiles>,
-    /// Longest pause in the body of an import.
+    /// Longest wait for a complete line of an import.
     pub import_idle_timeout: Duration,
     /// Where the operations plane listens.
     pub ops_listen: Vec<Place>,

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -108,7 +107,6 @@ pub async fn run(
     let readings = StoreReadings::default();
     let handles = plane_handles(&blueprint, &parts, &gate, (&readings, &clock));
     let plane = start_plane(&blueprint, sockets.verification, &tls, handles, phase.clone())?;
-    let default_limits = Arc::new(ArcSwap::from_pointee(blueprint.default_limits));
     let admin = admin::router(AdminHandles {
         directory: parts.directory.clone(),
         access: parts.access.clone(),
@@ -117,7 +115,6 @@ pub async fn run(
         backups: parts.backups(&blueprint, &data, &clock),
         readings,
         clock: clock.clone(),
-        default_limits: Arc::clone(&default_limits),
         import_idle_timeout: blueprint.import_idle_timeout,
     });
     for listener in sockets.admin {
@@ -137,7 +134,7 @@ pub async fn run(
     notifier.tell(Word::Ready);
     let watchdog = tokio::task::spawn_local(keep_alive(Rc::clone(&notifier), plane.tallies()));
 
-    let reloading = Reloading { certificates: &tls, default_limits: &default_limits, gate: &gate };
+    let reloading = Reloading { certificates: &tls, access: &parts.access, gate: &gate };
     let failed = parts.trail.failed();
     let mut failed = std::pin::pin!(failed);
     let trail_failed = loop {

@@ -1,13 +1,9 @@
 //! What SIGHUP does: reads again whatever may change while the instance runs, and
 //! puts it in force when all of it is good. A reload that fails changes nothing.
 
-use std::sync::Arc;
-
-use arc_swap::ArcSwap;
-
 use super::blueprint::{Blueprint, TlsFiles};
 use super::instance::InstanceError;
-use crate::access::KeyLimits;
+use crate::access::AccessWriter;
 use crate::gate::Gate;
 use crate::http::plane::tls::{ALPN_H2_AND_HTTP1, ALPN_HTTP1, Certificate, TlsSource};
 
@@ -25,7 +21,7 @@ pub type Rereading<'a> = dyn Fn() -> Result<ReadAgain<'a>, InstanceError> + 'a;
 /// The parts that a reload exchanges something in.
 pub(super) struct Reloading<'a> {
     pub(super) certificates: &'a Certificates,
-    pub(super) default_limits: &'a ArcSwap<KeyLimits>,
+    pub(super) access: &'a AccessWriter,
     pub(super) gate: &'a Gate,
 }
 
@@ -54,14 +50,14 @@ impl Reloading<'_> {
         let read = rereading.map(|read| read()).transpose()?;
         let blueprint = read.as_ref().map_or(started_with, |read| &read.blueprint);
         let certificates = self.certificates.read_again(blueprint)?;
-        let default_limits = Arc::new(blueprint.default_limits);
+        let default_limits = blueprint.default_limits;
         let auth_failures = blueprint.auth_failures;
         // The last step that may fail is the first that changes anything.
         if let Some(read) = read {
             (read.settle)()?;
         }
         self.certificates.exchange(certificates);
-        self.default_limits.store(default_limits);
+        self.access.set_default_limits(default_limits);
         self.gate.set_failure_limits(auth_failures);
         Ok(())
     }

@@ -178,7 +178,7 @@ pub struct Admin {
     pub listen: Listen,
     /// TLS 1.3, when configured.
     pub tls: Option<TlsFiles>,
-    /// Longest pause in the body of an import.
+    /// Longest wait for a complete line of an import.
     pub import_idle: Duration,
 }
 

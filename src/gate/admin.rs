@@ -28,6 +28,13 @@ pub fn authenticate_admin(
     }
 }
 
+/// What the directory holds now of a token that was proved before; nothing, once it
+/// is deactivated.
+fn in_force(token: &TokenRecord, reader: &DirectoryReader) -> Option<Arc<TokenRecord>> {
+    let directory = reader.load();
+    directory.token(&token.id()).filter(|now| now.is_active() && now.hash().matches(token.hash())).cloned()
+}
+
 /// The holder of an active admin token, proved for this request. Made by
 /// [`authenticate_admin`] alone.
 #[derive(Debug)]
@@ -55,6 +62,15 @@ impl AdminIdentity {
     #[must_use]
     pub fn token_id(&self) -> KeyId {
         self.token.id()
+    }
+
+    /// The same holder as of now: a token may have been deactivated while the rest of
+    /// its request was waited for.
+    ///
+    /// # Errors
+    /// [`Denied::Unauthenticated`] when it was.
+    pub fn judged_again(self, reader: &DirectoryReader) -> Result<Self, Denied> {
+        in_force(&self.token, reader).map(|token| Self { token }).ok_or(Denied::Unauthenticated)
     }
 
     /// The holder in this role.
@@ -87,6 +103,12 @@ pub struct Officer {
 }
 
 impl Officer {
+    /// Whether they may still act: asked again before each step of what takes long.
+    #[must_use]
+    pub fn is_in_office(&self, reader: &DirectoryReader) -> bool {
+        in_force(&self.token, reader).is_some_and(|token| token.roles().has(self.role))
+    }
+
     /// The token's identifier.
     #[must_use]
     pub fn token_id(&self) -> KeyId {

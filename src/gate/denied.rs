@@ -43,7 +43,8 @@ pub enum Denied {
         /// What is left of the key's limits.
         left: LimitsView,
     },
-    /// More numbers at once than the key's burst: would never pass.
+    /// More numbers at once than the key's burst, or than its whole day: would never
+    /// pass.
     BatchLargerThanBurst {
         /// The most that may come at once.
         burst: u32,

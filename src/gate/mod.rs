@@ -21,7 +21,6 @@ mod permit;
 #[cfg(test)]
 mod tests;
 
-use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,10 +32,11 @@ pub use failures::FailureLimits;
 pub use peer::Peer;
 pub use permit::{Identity, Pace, Permit, Visit};
 
-use crate::access::{DirectoryReader, KeyRecord, KeySlot};
+use crate::access::{DirectoryReader, KeySlot};
 use crate::secret::{KeyId, Plane};
 pub(crate) use address_buckets::AddressBuckets;
 use credential::OnRecord;
+use permit::Admissible;
 
 /// The gate of the verification plane, shared by all its workers.
 pub struct Gate {
@@ -79,7 +79,7 @@ impl Gate {
         if let Some((kept, proved)) = cache.recall(text) {
             let key = directory.recall(kept).inspect(|slot| slot.fetch()).map(KeySlot::record);
             if let Some(key) = key.filter(|key| key.is_active() && key.hash().matches(proved)) {
-                return Ok(Identity { key: Arc::clone(key) });
+                return Ok(Identity { key: Arc::clone(key), edition: directory.edition() });
             }
             // Deactivated since: from here on it is as any other credential.
             cache.forget();
@@ -98,7 +98,7 @@ impl Gate {
         match (slot, credential::prove(&presented, on_record)) {
             (Some(slot), Some(hash)) => {
                 cache.remember(text, hash, directory.keep(slot));
-                Ok(Identity { key: Arc::clone(slot.record()) })
+                Ok(Identity { key: Arc::clone(slot.record()), edition: directory.edition() })
             }
             _ => {
                 self.failures.charge(peer, now);
@@ -114,8 +114,31 @@ impl Gate {
     /// [`Denied::AddressNotAllowed`], [`Denied::BatchLargerThanBurst`],
     /// [`Denied::QuotaExceeded`], [`Denied::RateLimited`]; nothing is charged then.
     pub fn admit(&self, peer: &Peer, identity: Identity, cost: NonZeroU32) -> Result<Permit, Denied> {
-        let (key, address) = from_allowed_address(peer, identity)?;
-        Permit::charge(key, address, cost)
+        Permit::charge(from_allowed_address(peer, identity)?, cost)
+    }
+
+    /// Asks again for a permit whose holder was waited for since: a key that was
+    /// deactivated meanwhile, or may not be used from here any more, is not answered,
+    /// and limits are those of now. Nothing is looked up while the directory is the one
+    /// that the permit was given by.
+    ///
+    /// # Errors
+    /// [`Denied::Unauthenticated`], [`Denied::AddressNotAllowed`].
+    pub fn confirm(&self, peer: &Peer, permit: &mut Permit) -> Result<(), Denied> {
+        let directory = self.reader.load();
+        let edition = directory.edition();
+        if edition == permit.edition() {
+            return Ok(());
+        }
+        let key = directory.key(&permit.key_id());
+        let key = key.filter(|key| key.is_active() && key.hash().matches(permit.key().hash()));
+        // No guess: the key proved itself a moment ago, so no failure is counted.
+        let key = key.ok_or(Denied::Unauthenticated)?;
+        if !key.addresses().contains(permit.address()) {
+            return Err(Denied::AddressNotAllowed { address: *peer });
+        }
+        permit.follow(Arc::clone(key), edition);
+        Ok(())
     }
 
     /// Lets an identity verify some of `wanted` numbers at the pace of its rate: a
@@ -132,8 +155,7 @@ impl Gate {
         wanted: NonZeroU32,
         within: Duration,
     ) -> Result<Pace, Denied> {
-        let (key, address) = from_allowed_address(peer, identity)?;
-        Permit::charge_paced(key, address, wanted, within)
+        Permit::charge_paced(from_allowed_address(peer, identity)?, wanted, within)
     }
 
     /// Lets an identity see what belongs to its key, from an allowed address; it
@@ -142,7 +164,7 @@ impl Gate {
     /// # Errors
     /// [`Denied::AddressNotAllowed`].
     pub fn visit(&self, peer: &Peer, identity: Identity) -> Result<Visit, Denied> {
-        let (key, address) = from_allowed_address(peer, identity)?;
+        let Admissible { key, address, .. } = from_allowed_address(peer, identity)?;
         Ok(Visit { key, address })
     }
 
@@ -167,12 +189,12 @@ impl std::fmt::Debug for Gate {
     }
 }
 
-fn from_allowed_address(peer: &Peer, identity: Identity) -> Result<(Arc<KeyRecord>, Ipv4Addr), Denied> {
-    let key = identity.key;
+fn from_allowed_address(peer: &Peer, identity: Identity) -> Result<Admissible, Denied> {
+    let Identity { key, edition } = identity;
     match peer.ipv4() {
         Some(address) if key.addresses().contains(address) => {
             key.limiter().came_from(address.into());
-            Ok((key, address))
+            Ok(Admissible { key, edition, address })
         }
         _ => Err(Denied::AddressNotAllowed { address: *peer }),
     }

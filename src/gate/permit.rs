@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::denied::Denied;
-use crate::access::{Charged, Institution, KeyRecord, LimitsView, OverLimit};
+use crate::access::{Charged, Edition, Institution, KeyRecord, LimitsView, OverLimit};
 use crate::secret::KeyId;
 
 /// Who is asking: the holder of an active key, proved for this request. Made by
@@ -14,6 +14,8 @@ use crate::secret::KeyId;
 #[derive(Debug)]
 pub struct Identity {
     pub(super) key: Arc<KeyRecord>,
+    /// Of the directory that knew the key.
+    pub(super) edition: Edition,
 }
 
 impl Identity {
@@ -60,8 +62,17 @@ impl Visit {
 #[derive(Debug)]
 pub struct Permit {
     key: Arc<KeyRecord>,
+    /// Of the directory by which it was given or last [confirmed](super::Gate::confirm).
+    edition: Edition,
     address: Ipv4Addr,
     unspent: Option<Charged>,
+}
+
+/// Somebody who may ask from where they are: what a permit is charged to.
+pub(super) struct Admissible {
+    pub(super) key: Arc<KeyRecord>,
+    pub(super) edition: Edition,
+    pub(super) address: Ipv4Addr,
 }
 
 /// What became of a charge that may wait.
@@ -74,23 +85,37 @@ pub enum Pace {
 }
 
 impl Permit {
-    pub(super) fn charge(key: Arc<KeyRecord>, address: Ipv4Addr, cost: NonZeroU32) -> Result<Self, Denied> {
-        let charged = key.charge(cost).map_err(|over| denied(&key, over, 0))?;
-        Ok(Self { key, address, unspent: Some(charged) })
+    pub(super) fn charge(admissible: Admissible, cost: NonZeroU32) -> Result<Self, Denied> {
+        let charged = admissible.key.charge(cost).map_err(|over| denied(&admissible.key, over, 0))?;
+        Ok(Self::of(admissible, charged))
+    }
+
+    fn of(Admissible { key, edition, address }: Admissible, charged: Charged) -> Self {
+        Self { key, edition, address, unspent: Some(charged) }
     }
 
     /// Charges as many of `wanted` numbers as are there or come `within` this time.
     pub(super) fn charge_paced(
-        key: Arc<KeyRecord>,
-        address: Ipv4Addr,
+        admissible: Admissible,
         wanted: NonZeroU32,
         within: Duration,
     ) -> Result<Pace, Denied> {
-        match key.charge_paced(wanted, within) {
-            Ok(charged) => Ok(Pace::Charged(Self { key, address, unspent: Some(charged) })),
+        match admissible.key.charge_paced(wanted, within) {
+            Ok(charged) => Ok(Pace::Charged(Self::of(admissible, charged))),
             Err(OverLimit::Rate { retry_after }) => Ok(Pace::Wait(retry_after)),
-            Err(over) => Err(denied(&key, over, 0)),
+            Err(over) => Err(denied(&admissible.key, over, 0)),
         }
+    }
+
+    pub(super) const fn edition(&self) -> Edition {
+        self.edition
+    }
+
+    /// From here on by what this record says, which follows the one that the permit
+    /// was given by and has the same budget.
+    pub(super) fn follow(&mut self, key: Arc<KeyRecord>, edition: Edition) {
+        self.key = key;
+        self.edition = edition;
     }
 
     /// Numbers charged and not yet [spent](Self::spend).
@@ -137,7 +162,7 @@ impl Permit {
     /// never pass together. Nothing more is charged then.
     pub fn charge_more(&mut self, n: NonZeroU32) -> Result<(), Denied> {
         let together = self.numbers() + u64::from(n.get());
-        if together > u64::from(self.key.limits().burst()) {
+        if together > u64::from(self.key.limits().at_once_max()) {
             return Err(denied(&self.key, OverLimit::LargerThanBurst, self.numbers()));
         }
         let charged = self.key.charge(n).map_err(|over| denied(&self.key, over, self.numbers()))?;
@@ -168,7 +193,9 @@ impl Drop for Permit {
 fn denied(key: &KeyRecord, over: OverLimit, held: u64) -> Denied {
     let left = key.limits_view().with_given_back(held);
     match over {
-        OverLimit::LargerThanBurst => Denied::BatchLargerThanBurst { burst: left.burst, left },
+        OverLimit::LargerThanBurst => {
+            Denied::BatchLargerThanBurst { burst: key.limits().at_once_max(), left }
+        }
         OverLimit::Rate { retry_after } => Denied::RateLimited { retry_after, left },
         OverLimit::Day { retry_after } => Denied::QuotaExceeded { retry_after, left },
     }

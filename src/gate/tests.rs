@@ -239,7 +239,6 @@ fn each_limit_is_refused_by_name_and_changes_nothing() {
     assert_eq!(limited.admit(6).err(), Some(Denied::QuotaExceeded { retry_after, left: before }));
     assert_eq!(limited.left(), before);
     limited.spend(5);
-    assert_eq!(limited.left().retry_after, retry_after, "nothing passes before midnight");
     let refusals: Vec<_> = limited.world.reader.load().refusals().collect();
     assert_eq!(refusals, [(limited.plain.id(), 3)]);
     limited.world.hand.set(moment("2026-11-21T23:00:00Z"));
@@ -269,6 +268,21 @@ fn a_refused_request_costs_nothing_and_an_answered_one_what_it_asked() {
     permit.spend();
     drop(permit);
     assert_eq!(limited.left().day_remaining, 83);
+}
+
+/// Such limits are not given any more; keys that have them are still on record.
+#[test]
+fn what_no_day_holds_is_never_told_to_come_back_tomorrow() {
+    let limited = Limited::new();
+    wait(limited.world.writer.set_limits(limited.plain.id(), limits(10, 20, 5))).expect("changed");
+    let larger = limited.admit(6);
+    assert!(matches!(larger, Err(Denied::BatchLargerThanBurst { burst: 5, .. })), "{larger:?}");
+    let mut permit = limited.admit(1).expect("within");
+    let larger = permit.charge_more(cells(5));
+    assert!(matches!(larger, Err(Denied::BatchLargerThanBurst { burst: 5, .. })), "{larger:?}");
+    permit.charge_more(cells(4)).expect("the whole day");
+    permit.spend();
+    assert!(matches!(limited.admit(5), Err(Denied::QuotaExceeded { .. })), "a day would hold these");
 }
 
 #[test]

@@ -36,11 +36,10 @@ impl From<Denied> for Problem {
             Denied::QuotaExceeded { retry_after, .. } => {
                 Self::new(Code::QuotaExceeded, "the key's limit per day is used up").retry_after(retry_after)
             }
-            Denied::BatchLargerThanBurst { burst, .. } => Self::new(
-                Code::ContentTooLarge,
-                format!("the key's burst limit allows {burst} numbers at once"),
-            )
-            .with("burst", burst),
+            Denied::BatchLargerThanBurst { burst, .. } => {
+                Self::new(Code::ContentTooLarge, format!("the key's limits allow {burst} numbers at once"))
+                    .with("burst", burst)
+            }
         };
         let problem = if to_stranger { problem.to_stranger() } else { problem };
         match left {

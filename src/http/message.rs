@@ -109,7 +109,8 @@ pub(crate) fn media_type(headers: &HeaderMap) -> Result<MediaType, Problem> {
 /// A body, and how long it was waited for.
 pub(crate) struct WholeBody {
     pub(crate) bytes: Bytes,
-    pub(crate) waited: Duration,
+    /// Nothing where it had come with its head.
+    pub(crate) waited: Option<Duration>,
 }
 
 /// Reads a body that is no stream.
@@ -166,7 +167,7 @@ struct Whole {
 
 impl Whole {
     fn ended(&self, bytes: Bytes) -> WholeBody {
-        WholeBody { bytes, waited: self.waits_since.map_or(Duration::ZERO, |since| since.elapsed()) }
+        WholeBody { bytes, waited: self.waits_since.map(|since| since.elapsed()) }
     }
 }
 

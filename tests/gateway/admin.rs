@@ -1,5 +1,8 @@
 //! The admin plane: what the law refuses, retries, imports, pages of events.
 
+use std::io::Write as _;
+use std::net::{Shutdown, TcpStream};
+
 use peselgate::clock::Moment;
 use serde_json::{Value, json};
 
@@ -329,4 +332,26 @@ fn every_refusal_of_the_plane_is_a_problem_document() {
     let mut stranger = Connection::open(demo.instance.admin).expect("a connection");
     let reply = stranger.request("GET", "/admin/v1/keys", &[], None).expect("an answer");
     assert_eq!(reply.problem(), (401, "unauthenticated".to_owned()));
+}
+
+/// Broken off is not too large.
+#[test]
+fn a_body_that_breaks_off_is_told_so() {
+    let demo = Demo::shared();
+    let mut socket = TcpStream::connect(demo.instance.admin).expect("a connection");
+    let head = format!(
+        "POST /admin/v1/tokens HTTP/1.1\r\nhost: g\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: 100\r\n\r\n{{\"role\"",
+        demo.token()
+    );
+    socket.write_all(head.as_bytes()).expect("written");
+    socket.shutdown(Shutdown::Write).expect("half closed");
+    let reply = Connection::over(socket).read(false).expect("an answer");
+    reply.check_promises();
+    assert_eq!(reply.problem(), (400, "malformed-request".to_owned()));
+    let large = json!({"role": "auditor", "label": "x".repeat(100_000)});
+    assert_eq!(
+        demo.admin().post("/admin/v1/tokens", &large).problem(),
+        (413, "content-too-large".to_owned())
+    );
 }

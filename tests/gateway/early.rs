@@ -112,7 +112,7 @@ fn an_early_answer_is_read_whole_over_tls() {
 #[test]
 fn the_last_line_of_a_refused_stream_is_read() {
     let demo = Demo::shared();
-    let (_, key) = demo.issue("Bank skromny", &["127.0.0.1"], Some([1_000, 1_000, 50]));
+    let (_, key) = demo.issue("Bank skromny", &["127.0.0.1"], Some([1_000, 50, 50]));
     let line = format!("\"{}\"\n", demo.numbers("free.csv")[0]);
     let piece = line.repeat(1_000);
     for _ in 0..5 {

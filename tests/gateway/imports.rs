@@ -1,6 +1,11 @@
 //! Imports over the wire: for whom a line speaks, how it is refused by name, what
 //! a broken one leaves, and temporary withdrawals of the past.
 
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::client::{Caller, Connection, json_lines};
@@ -244,6 +249,48 @@ fn an_import_that_pauses_ends_as_a_broken_one() {
     let again = import(&mut admin, &many);
     let told = |name: &str| -> u64 { again.iter().filter_map(|answer| answer[name].as_u64()).sum() };
     assert_eq!((told("accepted"), told("already_there")), (10, 10_000));
+    served.instance.stop();
+}
+
+/// A byte now and then is no line: neither a drip nor blank lines hold an import, be
+/// it before its first line or behind one.
+#[test]
+fn an_import_that_completes_no_line_in_time_ends() {
+    let dir = tempfile::tempdir().expect("a directory");
+    init(&dir.path().join("data"), "test");
+    let mut command = program();
+    command.arg("serve").arg("--config").arg(write_config(dir.path(), "test", "", ""));
+    command.env("PESELGATE_ADMIN__IMPORT_IDLE_TIMEOUT_MS", "700");
+    let served = Served { instance: Instance::start(command, dir.path()), dir };
+    let head = format!(
+        "POST {IMPORT} HTTP/1.1\r\nhost: g\r\nauthorization: Bearer {}\r\n\
+         content-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n",
+        served.token(),
+    );
+    let one = line(200, "reservation", EARLY, json!({}));
+    for (first, drip) in [("", " "), ("", "\n"), (one.as_str(), "\n"), (one.as_str(), "x")] {
+        let mut socket = TcpStream::connect(served.instance.admin).expect("a connection");
+        let mut reader = Connection::over(socket.try_clone().expect("the other direction"));
+        let (told, end) = mpsc::channel();
+        let reading = std::thread::spawn(move || {
+            let reply = reader.read(false).expect("an answer");
+            told.send(()).expect("somebody who drips");
+            json_lines(&reply.body).pop().expect("a last line")
+        });
+        let mut send = |bytes: &str| socket.write_all(bytes.as_bytes());
+        send(&head).expect("written");
+        if !first.is_empty() {
+            send(&format!("{:x}\r\n{first}\r\n", first.len())).expect("written");
+        }
+        let began = Instant::now();
+        while end.recv_timeout(Duration::from_millis(100)).is_err() {
+            assert!(began.elapsed() < Duration::from_secs(20), "it is held by {drip:?}");
+            // It may be closed meanwhile.
+            send(&format!("1\r\n{drip}\r\n")).ok();
+        }
+        assert!(began.elapsed() >= Duration::from_millis(600), "{:?}", began.elapsed());
+        assert_eq!(reading.join().expect("no panic")["error"], "request-timeout");
+    }
     served.instance.stop();
 }
 

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 
 use crate::client::{Caller, Connection};
 use crate::harness::Demo;
+use crate::serve::{Served, write_config};
+use crate::tls::reload;
 
 /// The same credential with another secret, and a checksum that fits again.
 fn with_another_secret(credential: &str) -> String {
@@ -257,4 +259,59 @@ fn a_path_of_one_plane_is_not_found_on_another() {
             }
         }
     }
+}
+
+/// The same request under its idempotency key is the same, whatever limits the
+/// configuration gives to keys without their own by then.
+#[test]
+fn a_repeated_issue_is_the_same_after_other_limits_were_configured() {
+    let served = Served::start("test", "", "[limits]\nper_second = 200");
+    let body = json!({"institution": {"name": "Bank"}, "system": "s", "addresses": ["127.0.0.1"]});
+    let issue = |key: &str| {
+        let keyed = [("idempotency-key", key)];
+        served.admin().try_call("POST", "/admin/v1/keys", &keyed, Some(&body)).expect("an answer")
+    };
+    let first = issue("k1");
+    assert_eq!(first.status, 201, "{}", first.text());
+    write_config(served.dir.path(), "test", "", "[limits]\nper_second = 300");
+    reload(&served, "done");
+    let again = issue("k1");
+    assert_eq!(again.status, 200, "{}", again.text());
+    assert_eq!(again.json()["id"], first.json()["id"]);
+    assert_eq!(again.json()["limits"]["per_second"], 200, "it is as it was issued");
+    assert_eq!(issue("k2").good()["limits"]["per_second"], 300);
+    served.instance.stop();
+}
+
+/// A day that holds less than what may come at once: the configuration refuses it, and
+/// so does a key.
+#[test]
+fn limits_that_contradict_each_other_are_refused() {
+    let demo = Demo::shared();
+    let mut admin = demo.admin();
+    let (id, _) = demo.issue("Bank Zgodny", &["127.0.0.1"], Some([10, 20, 20]));
+    let wrong = json!({"per_second": 10, "burst": 1_000, "per_day": 5});
+    let key = json!({"institution": {"name": "Bank"}, "system": "s", "addresses": ["127.0.0.1"],
+        "limits": wrong});
+    for refused in
+        [admin.post("/admin/v1/keys", &key), admin.put(&format!("/admin/v1/keys/{id}/limits"), &wrong)]
+    {
+        assert_eq!(refused.problem(), (422, "invalid-value".to_owned()));
+        let problem = refused.json();
+        assert_eq!(problem["field"], "limits");
+        assert_eq!(problem["detail"], "limits: per_day is at least burst, which is 1000");
+    }
+}
+
+#[test]
+fn a_wrong_network_is_named_once() {
+    let demo = Demo::shared();
+    let key =
+        json!({"institution": {"name": "Bank"}, "system": "s", "addresses": ["127.0.0.1", "300.1.1.1"]});
+    let refused = demo.admin().post("/admin/v1/keys", &key);
+    assert_eq!(refused.problem(), (422, "invalid-value".to_owned()));
+    let problem = refused.json();
+    assert_eq!(problem["field"], "addresses");
+    let says = "addresses[1] is no IPv4 address or network such as 198.51.100.0/24";
+    assert_eq!(problem["detail"], says);
 }

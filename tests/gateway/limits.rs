@@ -125,12 +125,12 @@ fn over_the_limit_is_told_and_costs_nothing() {
 fn a_day_has_an_end() {
     let demo = Demo::shared();
     let free = demo.numbers("free.csv");
-    let (_, key) = demo.issue("Bank Skromny", &["127.0.0.1"], Some([1_000, 1_000, 12]));
+    let (_, key) = demo.issue("Bank Skromny", &["127.0.0.1"], Some([12, 12, 12]));
     let mut caller = demo.caller_with(&key);
     caller.post("/v1/verify/batch", &json!({"pesels": &free[..10]})).good();
     let refused = caller.post("/v1/verify/batch", &json!({"pesels": &free[..3]}));
     assert_eq!(refused.problem(), (429, "quota-exceeded".to_owned()));
-    assert_eq!(told_left(&refused, [1_000, 1_000, 12]).1, 2);
+    assert_eq!(told_left(&refused, [12, 12, 12]).1, 2);
     let seconds: u64 = refused.header("retry-after").and_then(|text| text.parse().ok()).expect("seconds");
     // A day of the clock change in Warsaw has 25 hours.
     assert!(seconds <= 25 * 3_600, "{seconds}");

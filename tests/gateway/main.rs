@@ -31,6 +31,7 @@ mod limits;
 mod operations;
 mod proxy;
 mod register;
+mod revoked;
 mod rights;
 mod serve;
 mod sockets;

@@ -137,7 +137,6 @@ fn production_begins_with_init_and_knows_no_test_keys() {
     served.instance.stop();
 }
 
-/// The environment of a directory is for ever.
 /// Else a token that nobody knows would be in the way of the next one.
 #[test]
 fn an_init_that_cannot_write_its_token_leaves_nothing() {
@@ -150,6 +149,7 @@ fn an_init_that_cannot_write_its_token_leaves_nothing() {
     init(&data, "test");
 }
 
+/// The environment of a directory is for ever.
 #[test]
 fn a_directory_of_one_environment_serves_no_other() {
     let dir = tempfile::tempdir().expect("a directory");

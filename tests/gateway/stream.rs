@@ -179,7 +179,7 @@ fn a_key_deactivated_in_the_middle_ends_the_stream() {
 #[test]
 fn a_quota_that_runs_out_ends_the_stream_after_its_last_number() {
     let demo = Demo::shared();
-    let (_, key) = demo.issue("Bank Oszczędny", &["127.0.0.1"], Some([100_000, 1_000, 37]));
+    let (_, key) = demo.issue("Bank Oszczędny", &["127.0.0.1"], Some([100_000, 37, 37]));
     let mut caller = demo.caller_with(&key);
     let line = format!("\"{}\"\n", demo.numbers("free.csv")[0]);
     let answers = caller.stream(&line.repeat(100));

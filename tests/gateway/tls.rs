@@ -201,7 +201,7 @@ fn a_reload_shows_the_new_certificate_and_drops_nobody() {
 }
 
 /// SIGHUP, and what it comes to: the metrics and the log say the same.
-fn reload(served: &Served, outcome: &str) {
+pub(crate) fn reload(served: &Served, outcome: &str) {
     let sample = |outcome: &str| format!("peselgate_reloads_total{{outcome=\"{outcome}\"}}");
     let told = |says: &str| served.instance.stderr().matches(says).count();
     let counts = || ["done", "failed"].map(|outcome| served.instance.count(&sample(outcome)));

@@ -16,8 +16,9 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::{Caller, Handles};
-use crate::access::Role;
+use crate::access::{DirectoryReader, Role};
 use crate::backup::{Backup, Gone, NotBegun, Piece, WriteError};
+use crate::gate::Officer;
 use crate::http::problem::{Code, Problem};
 use crate::http::stall::Unhurried;
 
@@ -43,11 +44,13 @@ pub(super) async fn backup(State(handles): State<Handles>, request: Request) -> 
         sequence = backup.manifest().register.sequence,
         "a backup begins"
     );
+    let taker = Taker { officer, directory: handles.directory.clone() };
+    let archive = Archive { receiver, taker: taker.clone(), is_whole: false };
     std::thread::Builder::new()
         .name("backup".to_owned())
-        .spawn(move || make(backup, &pieces))
+        .spawn(move || make(backup, &pieces, &taker))
         .map_err(|_| Problem::overloaded())?;
-    let body = Body::new(Archive { receiver, is_whole: false });
+    let body = Body::new(archive);
     // A disk that writes what came may rest for longer than a reader of pages.
     let unhurried = Extension(Unhurried(STALL_MAX));
     Ok((unhurried, [(CONTENT_TYPE, "application/octet-stream")], body).into_response())
@@ -74,8 +77,22 @@ fn refused(error: NotBegun, handles: &Handles) -> Problem {
     }
 }
 
+/// For whom a backup is made.
+#[derive(Clone)]
+struct Taker {
+    officer: Officer,
+    directory: DirectoryReader,
+}
+
+impl Taker {
+    /// Whether they may have more of it.
+    fn is_in_office(&self) -> bool {
+        self.officer.is_in_office(&self.directory)
+    }
+}
+
 /// The maker's thread: it gives way to everybody who answers.
-fn make(backup: Backup, pieces: &mpsc::Sender<Piece>) {
+fn make(backup: Backup, pieces: &mpsc::Sender<Piece>, taker: &Taker) {
     if let Err(error) = rustix::process::nice(19) {
         tracing::debug!(%error, "the backup runs at the ordinary priority");
     }
@@ -84,6 +101,10 @@ fn make(backup: Backup, pieces: &mpsc::Sender<Piece>) {
         Ok(bytes) => {
             tracing::info!(bytes, seconds = started.elapsed().as_secs_f64(), "a backup was given away");
             "complete"
+        }
+        Err(WriteError::Gone) if !taker.is_in_office() => {
+            tracing::warn!(token_id = %taker.officer.token_id(), "a backup broke off: its token was deactivated");
+            "revoked"
         }
         Err(WriteError::Gone) => {
             tracing::warn!("a backup broke off: nobody takes it any more");
@@ -111,11 +132,13 @@ fn give(pieces: &mpsc::Sender<Piece>, piece: Piece) -> Result<(), Gone> {
     }
 }
 
-/// The archive as a body. Should its maker end before the closing frame, the
-/// body ends with an error, so that the connection is cut and no client takes
-/// the end of what came for the end of the archive.
+/// The archive as a body. Should its maker end before the closing frame, or the
+/// taker's token before the last piece is taken, the body ends with an error, so
+/// that the connection is cut and no client takes the end of what came for the end
+/// of the archive.
 struct Archive {
     receiver: mpsc::Receiver<Piece>,
+    taker: Taker,
     is_whole: bool,
 }
 
@@ -139,6 +162,7 @@ impl hyper::body::Body for Archive {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         self.receiver.poll_recv(cx).map(|piece| match piece {
+            Some(_) if !self.taker.is_in_office() => Some(Err(BrokenOff)),
             Some(Piece::Middle(bytes)) => Some(Ok(Frame::data(bytes.into()))),
             Some(Piece::Last(bytes)) => {
                 self.is_whole = true;

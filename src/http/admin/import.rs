@@ -16,10 +16,11 @@ use hyper::body::Frame;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::register::speaks_for;
 use super::{Caller, Handles};
-use crate::access::Role;
+use crate::access::{DirectoryReader, Role};
 use crate::clock::Moment;
 use crate::gate::Officer;
 use crate::http::flow::{Stop, caught, flow};
@@ -34,7 +35,8 @@ use crate::register::{Channel, ChunkInFlight, CommandError, EventKind, ImportLin
 /// Answer lines that may wait for a slow reader.
 const ANSWERS_AHEAD: usize = 4;
 const BROKEN_OFF: &str = "the import broke off; unfinished chunks were not recorded";
-const PAUSED: &str = "the import paused for too long; unfinished chunks were not recorded";
+const PAUSED: &str = "no line was complete for too long; unfinished chunks were not recorded";
+const DEACTIVATED: &str = "the token is not valid any more; unfinished chunks were not recorded";
 const READING_FAILED: &str = "the import could not be read on; unfinished chunks were not recorded";
 const LINE_TOO_LONG: &str = "a line is too long; the import ends before its chunk";
 
@@ -64,12 +66,13 @@ pub(super) async fn import(
     let import = Import {
         run: handles.commander.import_run(options.allow_mass_change),
         officer,
+        directory: handles.directory.clone(),
         told,
         chunk: 0,
         first_line: 0,
         lines: Vec::new(),
     };
-    let input = Input { body: request.into_body(), idle: handles.import_idle_timeout };
+    let input = Input { body: request.into_body(), idle: handles.import_idle_timeout, late_at: None };
     tokio::spawn(told_to_the_end(import.told.clone(), import.run(input)));
     // What becomes of chunks is counted by the register.
     tokio::spawn(flow(answer(to_tell, answers.clone()), answers, |_| ()));
@@ -92,6 +95,8 @@ struct Line<'a> {
 struct Import {
     run: ImportRun,
     officer: Officer,
+    /// Knows whether they still are one.
+    directory: DirectoryReader,
     told: mpsc::Sender<Told>,
     chunk: u64,
     /// Index of the chunk's first line in the request, from 0.
@@ -105,11 +110,14 @@ struct Unreadable {
     number: Option<Ordinal>,
 }
 
-/// The request's body, whose sender may fall silent only for so long: places at
-/// the plane are few.
+/// The request's body, whose sender may leave a line incomplete only for so long:
+/// places at the plane are few.
 struct Input {
     body: Body,
     idle: Duration,
+    /// When the next line must be complete. Neither bytes of it nor blank lines put
+    /// this off, or one byte now and then would hold the place for ever.
+    late_at: Option<Instant>,
 }
 
 /// What came next of the body.
@@ -117,13 +125,24 @@ enum Arrived {
     Frame(Frame<Bytes>),
     End,
     BrokenOff,
-    /// Nothing for too long.
+    /// No line for too long.
     TooLate,
 }
 
 impl Input {
+    /// A line was read: the next one has its own time.
+    fn line_was_read(&mut self) {
+        self.late_at = None;
+    }
+
     async fn next(&mut self) -> Arrived {
-        match tokio::time::timeout(self.idle, self.body.frame()).await {
+        let now = Instant::now();
+        let late_at = *self.late_at.get_or_insert(now + self.idle);
+        if late_at <= now {
+            // Bytes without an end of a line may come faster than they are waited for.
+            return Arrived::TooLate;
+        }
+        match tokio::time::timeout_at(late_at, self.body.frame()).await {
             Ok(Some(Ok(frame))) => Arrived::Frame(frame),
             Ok(Some(Err(_))) => Arrived::BrokenOff,
             Ok(None) => Arrived::End,
@@ -162,8 +181,13 @@ impl Import {
             if let Ok(data) = frame.into_data() {
                 buffer.extend_from_slice(&data);
             }
-            if self.take_lines(&mut buffer).await.is_err() {
-                return;
+            if !self.is_in_office() {
+                return self.end("unauthenticated", DEACTIVATED).await;
+            }
+            match self.take_lines(&mut buffer).await {
+                Ok(0) => {}
+                Ok(_) => input.line_was_read(),
+                Err(Over) => return,
             }
             if buffer.len() > STREAM_LINE_BYTES_MAX {
                 return self.end("content-too-large", LINE_TOO_LONG).await;
@@ -179,7 +203,19 @@ impl Import {
         }
     }
 
-    async fn take_lines(&mut self, buffer: &mut BytesMut) -> Result<(), Over> {
+    /// Whether the token holds that began the import: asked as the body goes on, and
+    /// again before each chunk goes to the register.
+    fn is_in_office(&self) -> bool {
+        let holds = self.officer.is_in_office(&self.directory);
+        if !holds {
+            tracing::warn!(token_id = %self.officer.token_id(), "an import ends: its token was deactivated");
+        }
+        holds
+    }
+
+    /// Takes whole lines off the buffer; returns how many, blank ones not counted.
+    async fn take_lines(&mut self, buffer: &mut BytesMut) -> Result<usize, Over> {
+        let mut taken = 0;
         while let Some(end) = memchr::memchr(b'\n', buffer) {
             let line = buffer.split_to(end + 1);
             if end > STREAM_LINE_BYTES_MAX {
@@ -191,11 +227,12 @@ impl Import {
                 continue;
             }
             self.lines.push(read_line(&self.officer, line.trim_ascii()));
+            taken += 1;
             if self.lines.len() == IMPORT_CHUNK_LINES {
                 self.submit().await?;
             }
         }
-        Ok(())
+        Ok(taken)
     }
 
     /// Sends the collected lines on as one chunk; what becomes of it is told in
@@ -203,6 +240,11 @@ impl Import {
     async fn submit(&mut self) -> Result<(), Over> {
         if self.lines.is_empty() {
             return Ok(());
+        }
+        if !self.is_in_office() {
+            // A reader that is gone misses nothing.
+            drop(self.told.send(Told::End { code: "unauthenticated", detail: DEACTIVATED }).await);
+            return Err(Over);
         }
         let lines = std::mem::take(&mut self.lines);
         let count = lines.len() as u64;

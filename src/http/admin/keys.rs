@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::body::{Id, Json, Object};
+use super::body::{Asked, Id, Object};
 use super::issued::answer;
 use super::{Caller, Handles};
 use crate::access::{AllowList, Institution, KeyLimits, KeyRecord, Krs, Name, NewKey, Regon, Role};
@@ -47,14 +47,10 @@ pub(super) struct AddressesBody {
 /// key is a 200 without it.
 pub(super) async fn issue(
     State(handles): State<Handles>,
-    caller: Caller,
-    Json(body): Json<NewKeyBody>,
+    Asked { caller, body }: Asked<NewKeyBody>,
 ) -> Result<(StatusCode, Answer<Value>), Problem> {
     caller.needs(&[Role::Operator])?;
-    let limits = match body.limits {
-        Some(Object(limits)) => judged(&limits)?,
-        None => **handles.default_limits.load(),
-    };
+    let limits = body.limits.map(|Object(limits)| judged(&limits)).transpose()?;
     let Object(institution) = body.institution;
     let new = NewKey {
         institution: Institution {
@@ -74,7 +70,7 @@ pub(super) async fn issue(
         },
         system: Name::parse(&body.system).map_err(invalid("system"))?,
         addresses: allow_list(&handles, &body.addresses)?,
-        limits: Some(limits),
+        limits,
     };
     let issued = handles.access.issue_key(new, caller.access_idempotency()?).await?;
     tracing::info!(key_id = %issued.record.id(), by = %caller.identity.token_id(), "key issued");
@@ -101,11 +97,11 @@ pub(super) async fn deactivate(
 
 pub(super) async fn set_addresses(
     State(handles): State<Handles>,
-    caller: Caller,
-    Id(id): Id,
-    Json(body): Json<AddressesBody>,
+    id: Result<Id, Problem>,
+    Asked { caller, body }: Asked<AddressesBody>,
 ) -> Result<Answer<Value>, Problem> {
     caller.needs(&[Role::Operator])?;
+    let Id(id) = id?;
     let addresses = allow_list(&handles, &body.addresses)?;
     let record = handles.access.set_addresses(id, addresses).await?;
     tracing::info!(key_id = %record.id(), by = %caller.identity.token_id(), "allow-list replaced");
@@ -114,22 +110,24 @@ pub(super) async fn set_addresses(
 
 pub(super) async fn set_limits(
     State(handles): State<Handles>,
-    caller: Caller,
-    Id(id): Id,
-    Json(body): Json<LimitsBody>,
+    id: Result<Id, Problem>,
+    Asked { caller, body }: Asked<LimitsBody>,
 ) -> Result<Answer<Value>, Problem> {
     caller.needs(&[Role::Operator])?;
+    let Id(id) = id?;
     let record = handles.access.set_limits(id, judged(&body)?).await?;
     tracing::info!(key_id = %record.id(), by = %caller.identity.token_id(), "limits replaced");
     Ok(Answer(shown(&record)))
 }
 
 fn judged(limits: &LimitsBody) -> Result<KeyLimits, Problem> {
-    KeyLimits::new(limits.per_second, limits.burst, limits.per_day).map_err(invalid("limits"))
+    KeyLimits::agreeing(limits.per_second, limits.burst, limits.per_day).map_err(invalid("limits"))
 }
 
 fn allow_list(handles: &Handles, addresses: &[String]) -> Result<AllowList, Problem> {
-    AllowList::parse(addresses, handles.directory.environment()).map_err(invalid("addresses"))
+    // The error names the network itself, `addresses[1]` say.
+    AllowList::parse(addresses, handles.directory.environment())
+        .map_err(|error| Problem::new(Code::InvalidValue, error.to_string()).with("field", "addresses"))
 }
 
 pub(super) fn invalid<E: std::fmt::Display>(field: &'static str) -> impl Fn(E) -> Problem {

@@ -2,7 +2,8 @@
 //! staff, officials and the register's channels.
 //!
 //! Every handler begins with `Caller`: no call is handled without a token,
-//! and what it may do is asked by role.
+//! and what it may do is asked by role. One with a JSON body begins with `Asked`,
+//! which has a caller of after the body; what takes longer asks again itself.
 
 mod backup;
 mod body;
@@ -17,7 +18,6 @@ mod tokens;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
@@ -27,7 +27,7 @@ use axum::routing::{any, get, post, put};
 
 use super::control::{leave, method_not_allowed, not_found};
 use super::problem::{Code, Problem};
-use crate::access::{AccessError, AccessWriter, DirectoryReader, KeyLimits, Role};
+use crate::access::{AccessError, AccessWriter, DirectoryReader, Role};
 use crate::backup::Backups;
 use crate::clock::Clock;
 use crate::gate::{AdminIdentity, Officer, authenticate_admin};
@@ -50,9 +50,7 @@ pub struct AdminHandles {
     pub readings: StoreReadings,
     /// What time it is.
     pub clock: Clock,
-    /// Limits of keys issued without their own; a reload exchanges them.
-    pub default_limits: Arc<ArcSwap<KeyLimits>>,
-    /// Longest pause in the body of an import.
+    /// Longest wait for a complete line of an import.
     pub import_idle_timeout: Duration,
 }
 
@@ -109,6 +107,11 @@ fn one_value(headers: &HeaderMap, name: &axum::http::HeaderName) -> Result<Optio
 }
 
 impl Caller {
+    /// The same caller, judged again; see [`body::Asked`].
+    fn judged_again(self, handles: &Handles) -> Result<Self, Problem> {
+        Ok(Self { identity: self.identity.judged_again(&handles.directory)?, ..self })
+    }
+
     /// Is one of these roles the caller's?
     fn needs(&self, roles: &[Role]) -> Result<Officer, Problem> {
         self.identity.require_any(roles).map_err(|_| {

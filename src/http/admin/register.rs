@@ -6,11 +6,11 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::body::Json;
+use super::body::Asked;
 use super::feeds::Delivered;
 use super::keys::invalid;
 use super::{Caller, Handles};
-use crate::access::{ChannelName, Name, Role};
+use crate::access::{ChannelName, IdempotencyKey, Name, Role};
 use crate::clock::Moment;
 use crate::gate::Officer;
 use crate::http::problem::{Code, Problem};
@@ -54,8 +54,7 @@ pub(super) struct Page {
 
 pub(super) async fn reserve(
     State(handles): State<Handles>,
-    caller: Caller,
-    Json(body): Json<ChangeBody>,
+    Asked { caller, body }: Asked<ChangeBody>,
 ) -> Result<(StatusCode, Answer<Value>), Problem> {
     // A field that a reservation does not have: as every other malformed request, it
     // takes no place in a feed.
@@ -67,8 +66,7 @@ pub(super) async fn reserve(
 
 pub(super) async fn withdraw(
     State(handles): State<Handles>,
-    caller: Caller,
-    Json(body): Json<ChangeBody>,
+    Asked { caller, body }: Asked<ChangeBody>,
 ) -> Result<(StatusCode, Answer<Value>), Problem> {
     change(&handles, &caller, &body, EventKind::Withdrawal, withdrawal).await
 }
@@ -137,12 +135,8 @@ pub(super) fn idempotency(
     request: &[u8],
 ) -> Result<Option<Idempotency>, Problem> {
     let Some(key) = caller.idempotency_key.as_deref() else { return Ok(None) };
-    let wrong =
-        || Problem::new(Code::MalformedRequest, "`idempotency-key` has 1 to 255 visible ASCII characters");
-    let key = std::str::from_utf8(key).map_err(|_| wrong())?;
-    if key.is_empty() || key.len() > 255 || !key.bytes().all(|c| (0x20..0x7F).contains(&c)) {
-        return Err(wrong());
-    }
+    let key = IdempotencyKey::judged(key)
+        .map_err(|error| Problem::new(Code::MalformedRequest, error.to_string()))?;
     let scope = format!("{}:{}", caller.identity.token_id(), kind.name());
     Ok(Some(Idempotency::new(&scope, key, request)))
 }
@@ -150,8 +144,7 @@ pub(super) fn idempotency(
 /// The entry and its whole history; institutions never see this.
 pub(super) async fn entry(
     State(handles): State<Handles>,
-    caller: Caller,
-    Json(body): Json<EntryBody>,
+    Asked { caller, body }: Asked<EntryBody>,
 ) -> Result<Answer<Value>, Problem> {
     caller.needs(&[Role::Official, Role::Auditor])?;
     let pesel = Pesel::parse(body.pesel.as_bytes()).map_err(Problem::invalid_pesel)?;

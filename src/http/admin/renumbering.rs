@@ -6,11 +6,11 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::body::Json;
+use super::Handles;
+use super::body::Asked;
 use super::feeds::Delivered;
 use super::keys::invalid;
 use super::register::{idempotency, shown};
-use super::{Caller, Handles};
 use crate::access::{ChannelName, Name, Role};
 use crate::clock::Moment;
 use crate::http::problem::{Code, Problem};
@@ -33,8 +33,7 @@ pub(super) struct RenumberingBody {
 /// event when it is told again.
 pub(super) async fn renumber(
     State(handles): State<Handles>,
-    caller: Caller,
-    Json(body): Json<RenumberingBody>,
+    Asked { caller, body }: Asked<RenumberingBody>,
 ) -> Result<(StatusCode, Answer<Value>), Problem> {
     let officer = caller.needs(&[Role::Official, Role::Source])?;
     let channel = match (officer.channel().map(ChannelName::as_str), officer.teryt()) {

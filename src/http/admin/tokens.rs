@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::body::{Id, Json};
+use super::body::{Asked, Id};
 use super::issued::answer;
 use super::keys::invalid;
 use super::{Caller, Handles};
@@ -27,8 +27,7 @@ pub(super) enum NewTokenBody {
 /// idempotency key is a 200 without it.
 pub(super) async fn issue(
     State(handles): State<Handles>,
-    caller: Caller,
-    Json(body): Json<NewTokenBody>,
+    Asked { caller, body }: Asked<NewTokenBody>,
 ) -> Result<(StatusCode, Answer<Value>), Problem> {
     caller.needs(&[Role::Operator])?;
     let name = |field: &'static str, text: &str| Name::parse(text).map_err(invalid(field));

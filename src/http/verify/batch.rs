@@ -61,7 +61,7 @@ pub(super) async fn verify(
     });
     let pending = worker.recorder.record_batch(&verification, items).map_err(unrecorded)?;
     permit.spend();
-    worker.tally.decided_in(arrived.elapsed().saturating_sub(body.waited));
+    worker.tally.decided_in(arrived.elapsed().saturating_sub(body.waited.unwrap_or_default()));
     let receipt = pending.await.map_err(|lost| Problem::audit_unavailable(lost.since))?;
 
     let mut out = BytesMut::with_capacity(192 + results.len() * 128);

@@ -166,12 +166,17 @@ async fn admitted(
         return Err(Problem::overloaded().to_stranger());
     }
     let (head, body) = request.into_parts();
-    let permit = admit(connection, &head.headers)?;
+    let mut permit = admit(connection, &head.headers)?;
     if message::media_type(&head.headers)? != MediaType::Json {
         return Err(Problem::new(Code::UnsupportedMediaType, "send content-type: application/json"));
     }
     let (version, fields) = (head.version, head.headers);
     let body = message::read_whole(connection, version, &fields, body, body_bytes_max, arrived).await?;
+    if body.waited.is_some() {
+        // A key dies at once, though its question was on its way. What came with its
+        // head was admitted just now and is not asked again.
+        connection.worker.handles.gate.confirm(&connection.peer, &mut permit)?;
+    }
     if recorder.is_overloaded() {
         return Err(Problem::overloaded());
     }

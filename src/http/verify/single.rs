@@ -60,7 +60,7 @@ pub(super) async fn verify(
     let item = Item::verified(query.ordinal(), told(&answer));
     let pending = worker.recorder.record_single(&verification, item).map_err(unrecorded)?;
     permit.spend();
-    worker.tally.decided_in(arrived.elapsed().saturating_sub(body.waited));
+    worker.tally.decided_in(arrived.elapsed().saturating_sub(body.waited.unwrap_or_default()));
     let receipt = pending.await.map_err(|lost| Problem::audit_unavailable(lost.since))?;
 
     worker.tally.verified(if answer.reserved() { Verdict::Reserved } else { Verdict::NotReserved });

@@ -3,7 +3,6 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -25,6 +24,7 @@ use super::{
 };
 use crate::clock::Moment;
 use crate::pesel::Ordinal;
+use crate::store_panic::{self, NO_SENSE};
 
 /// May the file be made?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,11 +169,9 @@ impl Store {
     }
 }
 
-/// redb may panic on a file that was altered behind its back; for us that is a
-/// damaged file, not the end of the process.
+/// A panic of redb is a damaged file, not the end of the process.
 fn guarded<T>(run: impl FnOnce() -> Result<T, OpenError>) -> Result<T, OpenError> {
-    catch_unwind(AssertUnwindSafe(run))
-        .unwrap_or_else(|_| Err(damage("file", None, "redb cannot make sense of the file").into()))
+    store_panic::caught(run, || damage("file", None, NO_SENSE).into())
 }
 
 pub(super) fn initialise(database: &Database, now: Moment) -> Result<(), StoreError> {

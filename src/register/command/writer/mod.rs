@@ -3,7 +3,6 @@
 mod failure;
 mod group;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +28,7 @@ use crate::limits::{
     HISTORIES_SETTLED_PER_COMMIT, IMPORT_CHUNKS_PER_COMMIT_MAX, REGISTER_COMMANDS_PER_COMMIT_MAX,
     SCHEDULED_PER_COMMIT_MAX,
 };
+use crate::store_panic::{self, NO_SENSE};
 
 /// The writer's own state.
 pub(in super::super) struct Writer {
@@ -353,10 +353,7 @@ impl Writer {
     }
 }
 
-/// A panic of redb on a file altered behind its back is a failed commit, not the
-/// end of the writer.
+/// A panic of redb is a failed commit, not the end of the writer.
 fn guarded<T>(run: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
-        Err(Damage { table: "file", sequence: None, what: "redb cannot make sense of the file" }.into())
-    })
+    store_panic::caught(run, || Damage { table: "file", sequence: None, what: NO_SENSE }.into())
 }
