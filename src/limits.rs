@@ -108,6 +108,9 @@ pub const OVERDUE_LOOK: Duration = Duration::from_millis(2);
 /// bring it to; a person would have to file every half hour for years. A history is
 /// read and written whole.
 pub const HISTORY_EVENTS_MAX: usize = 100_000;
+/// Renumberings that a number is the old or the new one of. A life brings one or two;
+/// each is compared with those before, to know what is told again.
+pub const RENUMBERINGS_MAX: usize = 100;
 /// Seconds for which the answer to an `Idempotency-Key` is remembered.
 pub const IDEMPOTENCY_SECONDS: u32 = 24 * 60 * 60;
 /// Remembered keys that one transaction forgets: more than it can remember, so

@@ -118,6 +118,9 @@ pub enum Refusal {
     FutureMoment,
     /// A renumbering of a number to itself.
     SameNumber,
+    /// A number with as many renumberings as it may have
+    /// ([`RENUMBERINGS_MAX`](crate::limits::RENUMBERINGS_MAX)).
+    TooManyRenumberings,
 }
 
 impl Refusal {
@@ -137,6 +140,7 @@ impl Refusal {
             Self::NotOfAge => "not-of-age",
             Self::FutureMoment => "future-moment",
             Self::SameNumber => "same-number",
+            Self::TooManyRenumberings => "too-many-renumberings",
         }
     }
 
@@ -167,6 +171,7 @@ impl fmt::Display for Refusal {
             Self::NotOfAge => "only an adult's number can be reserved",
             Self::FutureMoment => "the number has not changed yet",
             Self::SameNumber => "the new number is the old one",
+            Self::TooManyRenumberings => "a number of this renumbering has more than a person's life brings",
         })
     }
 }

@@ -267,7 +267,7 @@ fn law_code(refusal: Refusal) -> Code {
         Refusal::ReReservationTooSoon { .. } => Code::ReReservationTooSoon,
         Refusal::NotOfAge => Code::NotOfAge,
         Refusal::FutureMoment => Code::FutureMoment,
-        Refusal::SameNumber => Code::InvalidValue,
+        Refusal::SameNumber | Refusal::TooManyRenumberings => Code::InvalidValue,
     }
 }
 

@@ -15,7 +15,7 @@ use super::super::words::{Sequence, Stamp};
 use super::import::import;
 use super::prepare::{Prepared, Ready, ready};
 use super::{CommandError, ImportOutcome, Message, Outcome, Submission};
-use crate::limits::HISTORY_EVENTS_MAX;
+use crate::limits::{HISTORY_EVENTS_MAX, RENUMBERINGS_MAX};
 use crate::pesel::Ordinal;
 
 /// The answer to one message, to be sent after publish.
@@ -189,6 +189,16 @@ impl Batch<'_, '_> {
         }
     }
 
+    /// Events of this batch and of earlier commits, by rising sequences; each row of
+    /// the store is read once.
+    fn all_known(&self, sequences: &[Sequence]) -> Result<Vec<StoredEvent>, StoreError> {
+        let fresh = sequences.partition_point(|sequence| !self.fresh.contains_key(sequence));
+        let (stored, fresh) = sequences.split_at(fresh);
+        let mut events = self.appending.events_of(stored)?;
+        events.extend(fresh.iter().filter_map(|sequence| self.fresh.get(sequence).cloned()));
+        Ok(events)
+    }
+
     /// The end of the number's temporary withdrawal, if that has passed and waits for
     /// an import: what is filed now comes after it.
     fn ended(&mut self, record: &Record) -> Result<Option<Event>, StoreError> {
@@ -206,12 +216,18 @@ impl Batch<'_, '_> {
             Err(refusal) => return Ok(Err(CommandError::Refused(refusal))),
         };
         // Told again: the channels deliver at least once.
-        for sequence in self.appending.renumberings(event.ordinal)? {
-            let known = self.known(sequence)?;
+        let before = self.appending.renumberings(event.ordinal)?;
+        for known in self.all_known(&before)? {
             let Event { ordinal, at, renumbered_to, .. } = *known.event();
             if (ordinal, at, renumbered_to) == (event.ordinal, event.at, event.renumbered_to) {
                 return Ok(Ok(Outcome { event: known, replayed: true }));
             }
+        }
+        // Without a bound each would take longer than the one before it, and the writer
+        // does nothing else meanwhile.
+        let of_the_new = self.appending.renumberings(renumbering.new)?;
+        if before.len().max(of_the_new.len()) >= RENUMBERINGS_MAX {
+            return Ok(Err(CommandError::Refused(Refusal::TooManyRenumberings)));
         }
         let event = self.appending.append_renumbering(event)?;
         self.fresh.insert(event.sequence(), event.clone());

@@ -237,6 +237,7 @@ const fn refusal_code(refusal: Refusal) -> u8 {
         Refusal::NotOfAge => 9,
         Refusal::FutureMoment => 10,
         Refusal::SameNumber => 11,
+        Refusal::TooManyRenumberings => 12,
     }
 }
 
@@ -254,6 +255,7 @@ fn refusal(fields: &mut Fields<'_>) -> Option<Refusal> {
         9 => Refusal::NotOfAge,
         10 => Refusal::FutureMoment,
         11 => Refusal::SameNumber,
+        12 => Refusal::TooManyRenumberings,
         _ => return None,
     })
 }
@@ -300,6 +302,7 @@ mod tests {
             Refusal::NotOfAge,
             Refusal::FutureMoment,
             Refusal::SameNumber,
+            Refusal::TooManyRenumberings,
         ]
     }
 

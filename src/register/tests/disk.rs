@@ -21,6 +21,10 @@ struct Platter {
     operations: u64,
     /// From this operation on all fail.
     fails_from: Option<u64>,
+    /// How often the register was opened.
+    openings: u64,
+    /// An opening may do so many operations, and what comes after it fails.
+    opens_only: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -40,7 +44,10 @@ pub(super) enum Left {
 impl Disk {
     pub(super) fn opener(&self) -> Opener {
         let disk = self.clone();
-        Box::new(move |_: OpenMode| Ok(Database::builder().create_with_backend(disk.clone())?))
+        Box::new(move |_: OpenMode| {
+            disk.opening();
+            Ok(Database::builder().create_with_backend(disk.clone())?)
+        })
     }
 
     pub(super) fn operations(&self) -> u64 {
@@ -57,8 +64,30 @@ impl Disk {
         self.platter()
     }
 
+    /// As a full disk: the register can be opened, in so many operations, and nothing
+    /// else.
+    pub(super) fn let_itself_be_opened_only(&self, operations: u64) {
+        let mut platter = self.platter();
+        platter.opens_only = Some(operations);
+        platter.fails_from = Some(platter.operations);
+    }
+
+    /// How often the register was opened.
+    pub(super) fn openings(&self) -> u64 {
+        self.platter().openings
+    }
+
+    fn opening(&self) {
+        let mut platter = self.platter();
+        platter.openings += 1;
+        if let Some(operations) = platter.opens_only {
+            platter.fails_from = Some(platter.operations + operations);
+        }
+    }
+
     pub(super) fn heal(&self) {
-        self.platter().fails_from = None;
+        let mut platter = self.platter();
+        (platter.fails_from, platter.opens_only) = (None, None);
     }
 
     /// The disk as it is found after a loss of power.

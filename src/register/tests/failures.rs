@@ -130,6 +130,42 @@ fn a_healed_disk_is_found_without_a_command() {
     }
 }
 
+/// A full disk lets the register be opened, and refuses every change.
+#[test]
+fn an_outage_is_one_however_often_the_store_is_opened_again() {
+    let (disk, _) = created();
+    let before = disk.operations();
+    Opened::with(disk.opener()).expect("it opens").stop();
+    let opening = disk.operations() - before;
+    let opened = Opened::with(disk.opener()).expect("it opens");
+    disk.let_itself_be_opened_only(opening);
+    let since = moment(7);
+    opened.hand.set(since);
+    let unavailable = || Err(CommandError::Unavailable { since });
+    for second in 1..=4 {
+        let openings = disk.openings();
+        let told = opened.submit(reserve(person(1))).map(|outcome| outcome.replayed());
+        assert_eq!(told, unavailable(), "{second}");
+        opened.hand.set(moment(7 + second));
+        while disk.openings() == openings {
+            assert!(
+                matches!(*opened.commander.health(), Health::Failed { since: told, .. } if told == since)
+            );
+            std::thread::yield_now();
+        }
+    }
+    disk.heal();
+    while let Err(error) = opened.submit(reserve(person(1))) {
+        assert_eq!(error, CommandError::Unavailable { since });
+        std::thread::yield_now();
+    }
+    assert_eq!(*opened.commander.health(), Health::Ok);
+    // What fails now is another outage.
+    disk.fail_from(disk.operations());
+    let told = opened.submit(reserve(person(2))).map(|outcome| outcome.replayed());
+    assert_eq!(told, Err(CommandError::Unavailable { since: moment(11) }));
+}
+
 #[test]
 fn a_stopped_writer_says_so() {
     let (disk, _) = created();

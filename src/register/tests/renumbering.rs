@@ -2,6 +2,7 @@
 
 use super::disk::Disk;
 use super::*;
+use crate::limits::RENUMBERINGS_MAX;
 
 fn renumbering(old: u32, new: u32, seconds: i64) -> Renumbering {
     Renumbering {
@@ -61,4 +62,25 @@ fn the_old_number_keeps_its_reservation_and_the_new_one_has_none() {
     assert_eq!(kinds(&opened, 3), [Renumbering]);
     assert!(!opened.reader.snapshot().state(person(3)).is_reserved());
     assert_eq!(opened.reader.snapshot().entry_count(), 2);
+}
+
+/// Whoever tells of one number again and again must not hold up everybody's changes.
+#[test]
+fn a_number_has_so_many_renumberings_at_most() {
+    let opened = Opened::with(Disk::default().opener()).expect("it opens");
+    let tell = |told| opened.runtime.block_on(opened.commander.renumber(told, None, None));
+    let max = u32::try_from(RENUMBERINGS_MAX).expect("small");
+    for told in 0..max {
+        assert!(!tell(renumbering(1, 2 + told, -60)).expect("recorded").replayed());
+    }
+    let refused = Err(CommandError::Refused(Refusal::TooManyRenumberings));
+    for one_more in [renumbering(1, 2 + max, -60), renumbering(2 + max, 1, -60)] {
+        assert_eq!(tell(one_more).map(|outcome| outcome.replayed()), refused);
+    }
+    // What is told again is known nevertheless, and so are other numbers.
+    for told in [0, max / 2, max - 1] {
+        assert!(tell(renumbering(1, 2 + told, -60)).expect("known").replayed());
+    }
+    assert!(!tell(renumbering(2, 3, -60)).expect("recorded").replayed());
+    assert_eq!(kinds(&opened, 1).len(), RENUMBERINGS_MAX);
 }

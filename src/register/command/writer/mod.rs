@@ -122,6 +122,7 @@ impl Writer {
                 Wake::Clock => self.answer(Vec::new()),
                 Wake::End => break,
             }
+            self.trust();
             self.settle_histories();
             self.prepare();
         }
@@ -133,12 +134,14 @@ impl Writer {
         messages: &mut Vec<Message>,
         stopped: &mut Option<oneshot::Receiver<()>>,
     ) -> Wake {
-        let retry_at = self.failure.as_ref().map(|failure| failure.retry_at);
+        let retry_at = self.failure.as_ref().and_then(Failure::retry_at);
+        let trusted_at = self.failure.as_ref().and_then(Failure::trusted_at);
         // While the store is down the retry comes first, and then the schedule.
         let look_at = match retry_at {
             Some(_) => None,
             None => {
-                [self.wait().map(|wait| Instant::now() + wait), self.settle_at].into_iter().flatten().min()
+                let wait = self.wait().map(|wait| Instant::now() + wait);
+                [wait, self.settle_at, trusted_at].into_iter().flatten().min()
             }
         };
         let has_schedule = look_at.is_some();
@@ -166,11 +169,11 @@ impl Writer {
 
     /// Carries out a batch: decide and append, publish, reply.
     fn answer_together(&mut self, messages: Vec<Message>) {
-        if self.failure.as_ref().is_some_and(|failure| failure.retry_at <= Instant::now()) {
+        if self.failure.as_ref().and_then(Failure::retry_at).is_some_and(|at| at <= Instant::now()) {
             self.retry();
         }
-        let verdicts = match &self.failure {
-            Some(failure) => Err(failure.since),
+        let verdicts = match self.failure.as_ref().and_then(Failure::down_since) {
+            Some(since) => Err(since),
             None => self.carry_out(&messages).map_err(|error| self.fail(&error)),
         };
         match verdicts {
@@ -265,6 +268,7 @@ impl Writer {
             }
             self.late_until = appended.late;
             self.show(&base, appended.head, appended.changes, imported);
+            self.recovered();
         }
         if self.schedule.has_late() {
             if is_sent_again {
@@ -281,7 +285,7 @@ impl Writer {
 
     /// Puts some histories of the backlog in their places, when it is time.
     fn settle_histories(&mut self) {
-        if self.failure.is_some() || self.settle_at.is_none_or(|at| at > Instant::now()) {
+        if self.is_down() || self.settle_at.is_none_or(|at| at > Instant::now()) {
             return;
         }
         match guarded(|| self.store.settle_histories(HISTORIES_SETTLED_PER_COMMIT)) {
@@ -295,7 +299,10 @@ impl Writer {
 
     /// Makes some of what is due soon ready, when it is time.
     fn prepare(&mut self) {
-        let (Ok(now), None) = (Stamp::try_from(self.clock.now()), &self.failure) else { return };
+        let Ok(now) = Stamp::try_from(self.clock.now()) else { return };
+        if self.is_down() {
+            return;
+        }
         let store = self.store.handle();
         if let Err(error) = guarded(|| self.prepared.turn(&self.schedule, &store, now)) {
             // What cannot be read now is read again in its second.
