@@ -95,10 +95,12 @@ pub const IMPORT_COMMIT_TARGET: Duration = Duration::from_secs(1);
 pub const IMPORT_SHRINK_PERCENT_MAX: u64 = 1;
 /// Per cent by which one import may grow it, unless it was empty.
 pub const IMPORT_GROWTH_PERCENT_MAX: u64 = 20;
-/// Seconds after the last chunk of an import that broke off, in which the ends of
-/// temporary withdrawals that it brought too late wait for it to be sent again; over
-/// a restart too.
-pub const IMPORT_LATE_ENDS_HELD_SECONDS: u32 = 10 * 60;
+/// Seconds after an import broke off, or after a restart that broke it off, in which
+/// the ends of temporary withdrawals that it told wait for it to be sent again.
+pub const IMPORT_ENDS_HELD_SECONDS: u32 = 10 * 60;
+/// Numbers held so that a store names for the next start; of more it says only that
+/// there were some. A quarter of a MiB or, of numbers strewn thinly, one.
+pub const HELD_NUMBERS_STORED_MAX: u64 = 128 * 1024;
 /// Longest wait of a question for the register to record the end of a temporary
 /// withdrawal; ten thousand of one second are recorded within a third of one.
 pub const OVERDUE_WAIT_MAX: Duration = Duration::from_millis(500);

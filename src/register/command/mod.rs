@@ -3,7 +3,6 @@
 
 mod batch;
 mod import;
-mod late;
 mod measure;
 mod prepare;
 mod run;
@@ -185,6 +184,13 @@ enum Message {
 impl Message {
     const fn is_import(&self) -> bool {
         matches!(self, Self::Import(..))
+    }
+
+    fn chunk(&self) -> Option<&Chunk> {
+        match self {
+            Self::Import(chunk, _) => Some(chunk),
+            Self::Submit(..) | Self::Renumber(..) | Self::PassOver(..) => None,
+        }
     }
 
     /// The channel that it came in through; a chunk has one for each line.

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use roaring::RoaringBitmap;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::super::schedule::{Due, Import};
+use super::super::words::Stamp;
 use super::import::{ImportLine, ImportOutcome};
 use super::{CommandError, Commander, Message};
 use crate::limits::{IMPORT_CHUNK_LINES, IMPORT_GROWTH_PERCENT_MAX, IMPORT_SHRINK_PERCENT_MAX};
@@ -71,6 +73,14 @@ impl Chunk {
         ledger.in_flight.fetch_add(1, Ordering::Relaxed);
         Self { lines, refused, ledger, _slot: slot }
     }
+
+    /// The temporary withdrawals that it tells, be they recorded or not.
+    pub(super) fn withdrawals(&self) -> impl Iterator<Item = Due> + '_ {
+        self.lines.iter().filter_map(|line| {
+            let at = Stamp::try_from(line.reserve_again_at?).ok()?;
+            Some(Due { at, ordinal: line.ordinal })
+        })
+    }
 }
 
 impl Drop for Chunk {
@@ -121,10 +131,10 @@ impl ImportRun {
         Ok(ChunkInFlight { commander: commander.clone(), answer })
     }
 
-    /// All chunks have been sent. Ends of temporary withdrawals that had passed when
-    /// the import brought them, and that no line of it speaks against, take effect
+    /// All chunks have been sent. Ends of temporary withdrawals that the import told,
+    /// and that have passed without a line of it that speaks against them, take effect
     /// when the last chunk is decided; of an import that breaks off they do so
-    /// [`crate::limits::IMPORT_LATE_ENDS_HELD_SECONDS`] after its last chunk.
+    /// [`crate::limits::IMPORT_ENDS_HELD_SECONDS`] later, unless it is sent again.
     pub fn finish(self) {
         // What was counted before it is seen with it.
         self.ledger.all_sent.store(true, Ordering::Release);
@@ -172,16 +182,18 @@ impl Ledger {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).contains(number.value())
     }
 
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+}
+
+impl Import for Ledger {
     /// Has every chunk been decided, and none been lost or refused? A refused one may
     /// be sent again, corrected.
-    pub(super) fn is_complete(&self) -> bool {
+    fn is_complete(&self) -> bool {
         let is_decided = self.all_sent.load(Ordering::Acquire) && self.in_flight.load(Ordering::Relaxed) == 0;
         let refused = || !self.refused.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
         is_decided && !self.has_ended() && !refused()
-    }
-
-    pub(super) fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Relaxed)
     }
 }
 

@@ -8,7 +8,7 @@ use super::super::event::Event;
 use super::super::snapshot::{Builder, Snapshot, SnapshotHead};
 use super::super::words::Sequence;
 use super::Head;
-use super::append::{Appending, Waiting};
+use super::append::Appending;
 use super::error::{OpenError, StoreError};
 use super::history::Record;
 use super::load::{OpenMode, file_opener, initialise};
@@ -53,7 +53,7 @@ impl Bulk {
             record.push(sequence, event);
             appending.write_history(&record)?;
         }
-        self.head = appending.finish(last.at, Waiting::default())?.head;
+        self.head = appending.finish(last.at, None)?.head;
         Ok(txn.commit()?)
     }
 
