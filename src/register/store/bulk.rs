@@ -37,7 +37,7 @@ impl Bulk {
         let database = file_opener(path.to_owned(), cache_bytes)(OpenMode::CreateIfMissing)?;
         initialise(&database, created)?;
         let head = Head::of_new(created);
-        let base = Builder::new().finish(SnapshotHead { sequence: head.sequence, as_of: created });
+        let base = Builder::new(created).finish(SnapshotHead { sequence: head.sequence, as_of: created });
         Ok(Self { database, head, base })
     }
 

@@ -98,7 +98,7 @@ impl Store {
             let txn = database.begin_read()?;
             let head = check(&txn)?;
             let held = HeldEnds::read(&txn)?;
-            let built = build_snapshot(&txn, &head)?;
+            let built = build_snapshot(&txn, &head, now)?;
             drop(txn);
             Ok((database, head, held, built))
         })?;
@@ -222,8 +222,12 @@ fn check(txn: &ReadTransaction) -> Result<Head, OpenError> {
     }
 }
 
-fn build_snapshot(txn: &ReadTransaction, head: &Head) -> Result<(Snapshot, Vec<Due>), OpenError> {
-    let mut builder = Builder::new();
+fn build_snapshot(
+    txn: &ReadTransaction,
+    head: &Head,
+    now: Moment,
+) -> Result<(Snapshot, Vec<Due>), OpenError> {
+    let mut builder = Builder::new(now);
     let mut pending = Vec::new();
     let histories = ReadHistories::of(txn)?;
     for row in histories.rows()? {

@@ -55,7 +55,7 @@ impl Bare {
         let appended = appending.finish(Stamp::from_seconds(0), None).expect("written");
         txn.commit().expect("durable");
         let next = SnapshotHead { sequence: appended.head.sequence, as_of: appended.head.as_of };
-        (*snapshot, *head) = (snapshot.apply(appended.changes, next), appended.head);
+        (*snapshot, *head) = (snapshot.apply(appended.changes, moment(0), next), appended.head);
         assert_eq!(appended.backlog, self.backlog());
     }
 

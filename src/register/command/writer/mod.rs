@@ -297,7 +297,8 @@ impl Writer {
     fn show(&mut self, base: &Snapshot, head: Head, changes: Vec<Changed>) {
         self.prepared.follow(&changes);
         self.head = head;
-        let next = base.apply(changes, SnapshotHead { sequence: head.sequence, as_of: head.as_of });
+        let next = SnapshotHead { sequence: head.sequence, as_of: head.as_of };
+        let next = base.apply(changes, self.clock.now(), next);
         self.measures.published(&next);
         self.measures.scheduled_pending(self.schedule.len());
         self.publisher.publish(next);
