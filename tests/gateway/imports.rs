@@ -145,7 +145,10 @@ fn a_mass_change_is_refused_and_a_broken_import_goes_on() {
     let more = line(200, "reservation", EARLY, json!({}));
     let refused = import(&mut admin, &(reservations.clone() + &more));
     assert_eq!(refused[0]["error"], "mass-change");
-    assert!(refused[0]["detail"].as_str().is_some_and(|detail| detail.contains("+201")), "{refused:?}");
+    assert!(
+        refused[0]["detail"].as_str().is_some_and(|detail| detail.contains("take away 0, and add 201;")),
+        "{refused:?}"
+    );
     assert_eq!(import(&mut admin, &reservations)[0]["accepted"], 200);
     let withdrawals: String =
         (0..13).map(|n| line(n, "withdrawal", "2024-04-01T00:00:00Z", json!({}))).collect();

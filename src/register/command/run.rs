@@ -1,8 +1,8 @@
 //! One run of an import: its chunks in order, what they may change together, and
 //! where it stops.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use roaring::RoaringBitmap;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -17,11 +17,11 @@ use crate::pesel::Ordinal;
 /// Sends the chunks of one import, several in flight at once; they are decided in
 /// the order in which they were sent.
 ///
-/// A run may not shrink the set of reserved numbers by more than
-/// [`IMPORT_SHRINK_PERCENT_MAX`] per cent nor grow it by more than
-/// [`IMPORT_GROWTH_PERCENT_MAX`], counted from where its first chunk found it,
-/// unless that is allowed: a wrong file or a wrong feed must not pass for the
-/// truth. An empty register may grow.
+/// A run may not take away more than [`IMPORT_SHRINK_PERCENT_MAX`] per cent of the
+/// reserved numbers that its first chunk found, nor add more than
+/// [`IMPORT_GROWTH_PERCENT_MAX`], unless that is allowed: a wrong file or a wrong feed
+/// must not pass for the truth, and what it adds makes up for nothing that it takes
+/// away. An empty register may grow.
 pub struct ImportRun {
     commander: Commander,
     ledger: Arc<Ledger>,
@@ -38,10 +38,7 @@ pub struct ChunkInFlight {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     mass_change_allowed: bool,
-    /// Numbers that were reserved when the first chunk was decided.
-    reserved_before: OnceLock<u64>,
-    /// By how many the run has changed that.
-    change: AtomicI64,
+    changed: Mutex<Changed>,
     /// A chunk was lost: the ones behind it must not pass it by.
     ended: AtomicBool,
     /// Numbers of refused chunks: what is told of them further on must not pass that
@@ -51,6 +48,18 @@ pub(super) struct Ledger {
     all_sent: AtomicBool,
     /// Chunks that were sent and are not decided, or whose fate is not told.
     in_flight: AtomicUsize,
+}
+
+/// What a run has done to the numbers that are reserved; nothing is kept of a run that
+/// may do anything.
+#[derive(Debug, Default)]
+struct Changed {
+    /// How many there were when the first chunk was decided.
+    reserved_before: Option<u64>,
+    /// Those that were reserved before the run and are not any more.
+    removed: RoaringBitmap,
+    /// Those that are and were not before the run.
+    added: RoaringBitmap,
 }
 
 /// A chunk on its way to the writer, and its place among all of them. It counts as
@@ -154,16 +163,33 @@ impl ChunkInFlight {
 }
 
 impl Ledger {
-    /// Enters a chunk that would change the number of reserved numbers, `reserved`
-    /// before it, by `change`.
-    pub(super) fn enter(&self, reserved: u64, change: i64) -> Result<(), CommandError> {
-        let reserved_before = *self.reserved_before.get_or_init(|| reserved);
-        let change = self.change.load(Ordering::Relaxed) + change;
-        if !self.mass_change_allowed && is_mass_change(reserved_before, change) {
-            self.end();
-            return Err(CommandError::MassChange { reserved_before, change });
+    /// Enters a chunk that finds `reserved` numbers reserved, behind which those in
+    /// `lost` are no longer and those in `gained` are.
+    pub(super) fn enter(
+        &self,
+        reserved: u64,
+        lost: &[Ordinal],
+        gained: &[Ordinal],
+    ) -> Result<(), CommandError> {
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        let reserved_before = *changed.reserved_before.get_or_insert(reserved);
+        // An empty register has nothing to be taken away.
+        if self.mass_change_allowed || reserved_before == 0 {
+            return Ok(());
         }
-        self.change.store(change, Ordering::Relaxed);
+        let Changed { removed, added, .. } = &mut *changed;
+        // Of a history in several chunks the ends of it count.
+        for number in lost.iter().map(|number| number.value()) {
+            let _ = added.remove(number) || removed.insert(number);
+        }
+        for number in gained.iter().map(|number| number.value()) {
+            let _ = removed.remove(number) || added.insert(number);
+        }
+        let (removed, added) = (removed.len(), added.len());
+        if is_mass_change(reserved_before, removed, added) {
+            self.end();
+            return Err(CommandError::MassChange { reserved_before, removed, added });
+        }
         Ok(())
     }
 
@@ -197,11 +223,11 @@ impl Import for Ledger {
     }
 }
 
-fn is_mass_change(reserved_before: u64, change: i64) -> bool {
-    let percent_max = if change < 0 { IMPORT_SHRINK_PERCENT_MAX } else { IMPORT_GROWTH_PERCENT_MAX };
-    let is_first_load = reserved_before == 0 && change > 0;
-    let change = u128::from(change.unsigned_abs()) * 100;
-    !is_first_load && change > u128::from(reserved_before) * u128::from(percent_max)
+fn is_mass_change(reserved_before: u64, removed: u64, added: u64) -> bool {
+    let is_more = |count: u64, percent_max: u64| {
+        u128::from(count) * 100 > u128::from(reserved_before) * u128::from(percent_max)
+    };
+    is_more(removed, IMPORT_SHRINK_PERCENT_MAX) || is_more(added, IMPORT_GROWTH_PERCENT_MAX)
 }
 
 #[cfg(test)]
@@ -211,32 +237,49 @@ mod tests {
     #[test]
     fn the_percentages_are_of_what_was_there() {
         let cases = [
-            (1_000, -10, false),
-            (1_000, -11, true),
-            (1_000, 200, false),
-            (1_000, 201, true),
-            (99, -1, true),
-            (0, 5_000_000, false),
-            (0, 0, false),
-            (4, 1, true),
-            (5, 1, false),
+            (1_000, 10, 0, false),
+            (1_000, 11, 0, true),
+            (1_000, 11, 11, true),
+            (1_000, 11, 200, true),
+            (1_000, 10, 200, false),
+            (1_000, 0, 201, true),
+            (1_000, 10, 201, true),
+            (99, 1, 0, true),
+            (4, 0, 1, true),
+            (5, 0, 1, false),
         ];
-        for (reserved, change, expected) in cases {
-            assert_eq!(is_mass_change(reserved, change), expected, "{change} of {reserved}");
+        for (reserved, removed, added, expected) in cases {
+            assert_eq!(
+                is_mass_change(reserved, removed, added),
+                expected,
+                "{removed} and {added} of {reserved}"
+            );
         }
     }
 
     #[test]
     fn chunks_count_together_and_from_the_first() {
+        let numbers = |range: std::ops::Range<u32>| {
+            range.map(|value| Ordinal::new(value).expect("in range")).collect::<Vec<_>>()
+        };
         let ledger = Ledger::default();
-        assert_eq!(ledger.enter(1_000, 150), Ok(()));
-        assert_eq!(ledger.enter(9_999, -100), Ok(()));
-        assert_eq!(ledger.enter(1, 150), Ok(()));
+        assert_eq!(ledger.enter(1_000, &[], &numbers(0..150)), Ok(()));
+        // Its own, which nobody misses.
+        assert_eq!(ledger.enter(9_999, &numbers(0..100), &[]), Ok(()));
+        assert_eq!(ledger.enter(1, &[], &numbers(150..300)), Ok(()));
+        // Taken away, and given back further on.
+        for _ in 0..3 {
+            assert_eq!(ledger.enter(1, &numbers(900..910), &[]), Ok(()));
+            assert_eq!(ledger.enter(1, &[], &numbers(900..910)), Ok(()));
+        }
         assert!(!ledger.has_ended());
-        let refused = CommandError::MassChange { reserved_before: 1_000, change: 201 };
-        assert_eq!(ledger.enter(1_200, 1), Err(refused));
+        let refused = CommandError::MassChange { reserved_before: 1_000, removed: 0, added: 201 };
+        assert_eq!(ledger.enter(1_200, &[], &numbers(999..1_000)), Err(refused));
         assert!(ledger.has_ended());
         let allowed = Ledger { mass_change_allowed: true, ..Ledger::default() };
-        assert_eq!(allowed.enter(1_000, -1_000), Ok(()));
+        assert_eq!(allowed.enter(1_000, &numbers(0..1_000), &[]), Ok(()));
+        let first_load = Ledger::default();
+        assert_eq!(first_load.enter(0, &[], &numbers(0..5_000)), Ok(()));
+        assert_eq!(first_load.enter(5_000, &numbers(0..5_000), &[]), Ok(()));
     }
 }
