@@ -83,6 +83,9 @@ pub const SCHEDULED_PREPARED_MAX: usize = 2 * SCHEDULED_PER_COMMIT_MAX;
 pub const HISTORIES_BACKLOG_MAX: u64 = 4 * SCHEDULED_PER_COMMIT_MAX as u64;
 /// Histories of the backlog that one transaction puts in their places.
 pub const HISTORIES_SETTLED_PER_COMMIT: usize = if cfg!(test) { 2 } else { 64 };
+/// Imports under way at once; one more is refused. Each may hold the lines of a chunk,
+/// some 4 MiB, and as much again of what it is to tell.
+pub const IMPORTS_MAX: usize = 16;
 /// Chunks of imports that wait for the register's writer or are in its hands;
 /// the sender of the next one waits. Each takes some 2 MiB while it is on its way.
 pub const IMPORT_CHUNKS_PENDING_MAX: usize = 32;

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::client::{Caller, Connection, json_lines};
-use crate::harness::{Demo, Instance, events, fictional, program, wait_for};
+use crate::harness::{Demo, Instance, events, fictional, filing, program, wait_for};
 use crate::history::{moment, unix_millis};
 use crate::rights::source;
 use crate::serve::{Served, init, write_config};
@@ -254,6 +254,45 @@ fn an_import_that_pauses_ends_as_a_broken_one() {
     let told = |name: &str| -> u64 { again.iter().filter_map(|answer| answer[name].as_u64()).sum() };
     assert_eq!((told("accepted"), told("already_there")), (10, 10_000));
     served.instance.stop();
+}
+
+/// Each holds the lines of a chunk in memory: more at once are told to come again,
+/// and everybody else is served.
+#[test]
+fn more_imports_at_once_are_told_to_come_again() {
+    let demo = Demo::new(1_000);
+    let begin = || {
+        let mut caller = demo.admin();
+        let head = format!(
+            "POST {IMPORT} HTTP/1.1\r\nhost: g\r\nauthorization: {}\r\n\
+             content-type: application/x-ndjson\r\ncontent-length: 10\r\n\r\n",
+            caller.bearer,
+        );
+        caller.connection.write(head.as_bytes()).expect("written");
+        (caller.connection.read_head().expect("an answer"), caller)
+    };
+    let mut open: Vec<_> = (0..16).map(|_| begin()).collect();
+    assert!(open.iter().all(|(reply, _)| reply.status == 200));
+    let (refused, _) = begin();
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("10")));
+    let mut admin = demo.admin();
+    let reply = admin.connection.request(
+        "POST",
+        IMPORT,
+        &[("authorization", admin.bearer.as_str()), ("content-type", "application/x-ndjson")],
+        Some(b""),
+    );
+    assert_eq!(reply.expect("an answer").problem(), (503, "overloaded".to_owned()));
+    assert_eq!(demo.admin().post("/admin/v1/reservations", &filing(&number(0))).status, 201);
+    // One ends, another one breaks off.
+    for _ in 0..2 {
+        let (_, mut ended) = open.remove(0);
+        if open.len() == 15 {
+            ended.connection.write(&[b'\n'; 10]).expect("written");
+        }
+        drop(ended);
+        open.push(wait_for("a place", || Some(begin()).filter(|(reply, _)| reply.status == 200)));
+    }
 }
 
 /// Of the past and with an end: carried out once, unless a line says otherwise.
