@@ -83,6 +83,9 @@ pub const SCHEDULED_PREPARED_MAX: usize = 2 * SCHEDULED_PER_COMMIT_MAX;
 pub const HISTORIES_BACKLOG_MAX: u64 = 4 * SCHEDULED_PER_COMMIT_MAX as u64;
 /// Histories of the backlog that one transaction puts in their places.
 pub const HISTORIES_SETTLED_PER_COMMIT: usize = if cfg!(test) { 2 } else { 64 };
+/// Imports under way at once; one more is refused. Each may hold the lines of a chunk,
+/// some 4 MiB, and as much again of what it is to tell.
+pub const IMPORTS_MAX: usize = 16;
 /// Chunks of imports that wait for the register's writer or are in its hands;
 /// the sender of the next one waits. Each takes some 2 MiB while it is on its way.
 pub const IMPORT_CHUNKS_PENDING_MAX: usize = 32;
@@ -95,10 +98,12 @@ pub const IMPORT_COMMIT_TARGET: Duration = Duration::from_secs(1);
 pub const IMPORT_SHRINK_PERCENT_MAX: u64 = 1;
 /// Per cent by which one import may grow it, unless it was empty.
 pub const IMPORT_GROWTH_PERCENT_MAX: u64 = 20;
-/// Seconds after the last chunk of an import that broke off, in which the ends of
-/// temporary withdrawals that it brought too late wait for it to be sent again; over
-/// a restart too.
-pub const IMPORT_LATE_ENDS_HELD_SECONDS: u32 = 10 * 60;
+/// Seconds after an import broke off, or after a restart that broke it off, in which
+/// the ends of temporary withdrawals that it told wait for it to be sent again.
+pub const IMPORT_ENDS_HELD_SECONDS: u32 = 10 * 60;
+/// Numbers held so that a store names for the next start; of more it says only that
+/// there were some. A quarter of a MiB or, of numbers strewn thinly, one.
+pub const HELD_NUMBERS_STORED_MAX: u64 = 128 * 1024;
 /// Longest wait of a question for the register to record the end of a temporary
 /// withdrawal; ten thousand of one second are recorded within a third of one.
 pub const OVERDUE_WAIT_MAX: Duration = Duration::from_millis(500);

@@ -117,7 +117,8 @@ pub enum Outcome {
     /// that yet: it is reserved again, or something else was recorded that this
     /// state of the register does not know. No answer.
     Overdue {
-        /// When the withdrawal ended.
+        /// When the withdrawal ended, or the register got to know of it if that was
+        /// later: from then on nobody could be answered. Not after now.
         since: Moment,
     },
     /// The entry's last change lies ahead of the clock, so nobody knows when it
@@ -142,7 +143,7 @@ pub fn answer(_permit: &Permit, query: &Query, snapshot: &Snapshot, now: Moment)
     if matches!(state, State::Withdrawn { .. })
         && let Some(since) = snapshot.overdue(query.ordinal, moment)
     {
-        return Outcome::Overdue { since };
+        return Outcome::Overdue { since: since.min(now) };
     }
     let answer = Answer::of(state);
     match query.when {
@@ -177,7 +178,9 @@ mod tests {
     use crate::access::testing::test_world;
     use crate::clock::Clock;
     use crate::gate::{FailureLimits, Gate, IdentityCache, Peer};
-    use crate::register::{self, Change, Channel, Command, RegisterConfig, Registrant, Submission};
+    use crate::register::{
+        self, Change, Channel, Command, EventKind, ImportLine, RegisterConfig, Registrant, Submission,
+    };
 
     fn moment(seconds: i64) -> Moment {
         Moment::from_unix_seconds(1_795_000_000 + seconds)
@@ -269,6 +272,37 @@ mod tests {
             (4, None, 99_999, Some(false)),
         ] {
             assert_eq!(ask(number, at, now), expected, "{number} at {at:?}, asked at {now}");
+        }
+    }
+
+    /// Nobody could be told anything of the number before the register heard of it.
+    #[test]
+    fn no_answer_is_owed_since_before_the_register_knew_of_it() {
+        let world = world();
+        world.hand.set(moment(0));
+        let line = |kind, at, end: Option<i64>| ImportLine {
+            ordinal: numbered(1),
+            kind,
+            moment: moment(at),
+            channel: Channel::EService,
+            registrant: Registrant::new("e-usługa").expect("a name"),
+            reserve_again_at: end.map(moment),
+        };
+        let lines = vec![
+            line(EventKind::Reservation, -90_000, None),
+            line(EventKind::Withdrawal, -80_000, Some(-10_800)),
+        ];
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let import = world.commander.import_run(true);
+        runtime.block_on(async { import.send(lines).await?.outcome().await }).expect("imported");
+        let permit = permit();
+        for (now, at, since) in [(0, None, 0), (900, None, 0), (901, Some(-10_800), 0), (-60, None, -60)] {
+            // Other changes do not move it; it never lies ahead of a clock that was set back.
+            world.hand.set(moment(now));
+            world.file(2 + (now + 60) as u32, Change::Reservation);
+            let query = Query::new(numbered(1), at.map(moment), moment(now)).expect("not in the future");
+            let outcome = answer(&permit, &query, &world.reader.snapshot(), moment(now));
+            assert_eq!(outcome, Outcome::Overdue { since: moment(since) }, "at {at:?}, asked at {now}");
         }
     }
 

@@ -238,8 +238,8 @@ impl Problem {
             .retry_after(Duration::from_secs(5))
     }
 
-    /// 503 of a number whose temporary withdrawal ended at `since`, which the register
-    /// has not recorded yet.
+    /// 503 of a number whose temporary withdrawal has ended, which the register has known
+    /// since `since` and not recorded yet.
     #[must_use]
     pub fn overdue(since: Moment) -> Self {
         Self::new(

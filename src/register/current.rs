@@ -55,7 +55,7 @@ mod tests {
 
     fn snapshot(sequence: u64) -> Snapshot {
         let as_of = Moment::from_unix_seconds(0);
-        Builder::new().finish(SnapshotHead { sequence: Sequence::new(sequence), as_of })
+        Builder::new(as_of).finish(SnapshotHead { sequence: Sequence::new(sequence), as_of })
     }
 
     #[test]

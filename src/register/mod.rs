@@ -72,7 +72,6 @@ pub use words::{
 use crate::clock::Clock;
 use command::Writer;
 use current::Publisher;
-use schedule::Schedule;
 use store::{Loaded, Opener, Store, file_opener};
 
 /// Where the register lies and how much of it redb may keep in memory.
@@ -92,8 +91,8 @@ impl RegisterConfig {
 
 /// Opens the register, making it if it is not there, and starts its writer.
 /// Returns when the snapshot is built and shows every re-reservation that fell due
-/// while nobody was there to carry it out; those that an import brought too late and
-/// that wait for the rest of it wait on (see [`ImportRun::finish`]).
+/// while nobody was there to carry it out; those that waited for an import wait for it
+/// to be sent again (see [`ImportRun::finish`]).
 ///
 /// # Errors
 /// When the file cannot be read or its content does not hold together: it says
@@ -112,11 +111,10 @@ pub fn load(config: &RegisterConfig, clock: &Clock) -> Result<Snapshot, OpenErro
 }
 
 fn open_with(opener: Opener, clock: Clock) -> Result<(Reader, Commander, WriterThread), OpenError> {
-    let Loaded { store, head, snapshot, pending, late } = Store::open(opener, clock.now())?;
+    let Loaded { store, head, snapshot, pending, held } = Store::open(opener, clock.now())?;
     let publisher = Publisher::new(snapshot);
     let reader = Reader::new(publisher.current(), store.handle());
-    let schedule = Schedule::of(pending, late, clock.now());
-    let (commander, thread) = Writer::start(store, head, publisher, schedule, late, clock)?;
+    let (commander, thread) = Writer::start(store, head, publisher, pending, held, clock)?;
     Ok((reader, commander, thread))
 }
 

@@ -7,14 +7,20 @@
 //! temporary withdrawal (a reservation ex officio, a filing that brings it
 //! forward, a withdrawal without limit, the clock itself) takes its line away.
 
+mod holds;
+
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
+use std::sync::Arc;
 use std::time::Duration;
 
+use roaring::RoaringBitmap;
+use tokio::time::Instant;
+
+use self::holds::Holds;
+pub(super) use self::holds::Import;
 use super::snapshot::Changed;
 use super::words::Stamp;
-use crate::clock::Moment;
-use crate::limits::IMPORT_LATE_ENDS_HELD_SECONDS;
 use crate::pesel::Ordinal;
 
 /// How often the clock is looked at while something is due within
@@ -35,57 +41,88 @@ pub(super) struct Due {
     pub(super) ordinal: Ordinal,
 }
 
-/// All temporary withdrawals that last.
-#[derive(Debug, Default)]
-pub(super) struct Schedule {
+/// All temporary withdrawals that last, and for which imports their ends wait: a
+/// later line may tell what came before an end, and would be out of order for ever
+/// behind it.
+#[derive(Debug)]
+pub(super) struct Schedule<I> {
+    /// Ends that the clock may record: all but those that are held.
     by_moment: BTreeSet<Due>,
-    /// Ends that had passed when an import brought them. A line behind may still
-    /// tell what came before the end, so they wait for the import.
-    late: BTreeSet<Due>,
     of_number: HashMap<Ordinal, Stamp>,
+    /// Of numbers that have an end.
+    holds: Holds<I>,
 }
 
-impl Schedule {
-    /// The schedule of these entries. Ends not after `late` waited for an import
-    /// then, and do so still, unless that was too long before `now`.
-    pub(super) fn of(pending: impl IntoIterator<Item = Due>, late: Option<Stamp>, now: Moment) -> Self {
-        let late = late.filter(|late| now < late.plus_seconds(IMPORT_LATE_ENDS_HELD_SECONDS).moment());
+impl<I> Default for Schedule<I> {
+    fn default() -> Self {
+        Self { by_moment: BTreeSet::new(), of_number: HashMap::new(), holds: Holds::default() }
+    }
+}
+
+impl<I: Import> Schedule<I> {
+    /// The schedule of these entries.
+    pub(super) fn of(pending: impl IntoIterator<Item = Due>) -> Self {
         let mut schedule = Self::default();
         for due in pending {
-            schedule.set(due.ordinal, Some(due.at), late);
+            schedule.set(due.ordinal, Some(due.at));
         }
         schedule
     }
 
-    /// Follows entries that have changed, in order.
+    /// Follows entries that the clock or commands have changed, in order. What was
+    /// filed now is no matter of an import that told what was before.
     pub(super) fn follow(&mut self, changes: &[Changed]) {
         for (ordinal, entry) in changes {
-            self.set(*ordinal, entry.re_reservation_at(), None);
+            self.holds.forget(*ordinal);
+            self.set(*ordinal, entry.re_reservation_at());
         }
     }
 
-    /// Follows entries that imports have changed: what is due at `now` already
-    /// waits for [`Self::release`].
-    pub(super) fn follow_import(&mut self, changes: &[Changed], now: Stamp) {
+    /// Follows entries that imports have changed; whatever holds such a number still
+    /// holds it. [`Self::told`] comes next.
+    pub(super) fn follow_imports(&mut self, changes: &[Changed]) {
         for (ordinal, entry) in changes {
-            self.set(*ordinal, entry.re_reservation_at(), Some(now));
+            self.set(*ordinal, entry.re_reservation_at());
         }
     }
 
-    /// Does anything wait for an import?
-    pub(super) fn has_late(&self) -> bool {
-        !self.late.is_empty()
+    /// An import has told these temporary withdrawals, or told them again: those that
+    /// last wait for it. It takes over what others held that broke off.
+    pub(super) fn told(&mut self, import: &Arc<I>, withdrawals: impl IntoIterator<Item = Due>) {
+        for due in withdrawals {
+            if self.of_number.get(&due.ordinal) == Some(&due.at) {
+                self.by_moment.remove(&due);
+                self.holds.hold(import, due.ordinal);
+            }
+        }
     }
 
-    /// Does the end of this number's withdrawal wait for an import?
-    pub(super) fn is_late(&self, ordinal: Ordinal) -> bool {
-        let at = if self.late.is_empty() { None } else { self.of_number.get(&ordinal) };
-        at.is_some_and(|at| self.late.contains(&Due { at: *at, ordinal }))
+    /// Imports that nobody knows any more held these numbers, `None`: any of them. They
+    /// wait as for an import that broke off at `now`.
+    pub(super) fn hold_interrupted(&mut self, numbers: Option<&RoaringBitmap>, now: Instant) {
+        for (ordinal, at) in &self.of_number {
+            if numbers.is_none_or(|numbers| numbers.contains(ordinal.value()))
+                && !self.holds.is_held(*ordinal)
+            {
+                self.by_moment.remove(&Due { at: *at, ordinal: *ordinal });
+                self.holds.leave(*ordinal, now);
+            }
+        }
     }
 
-    /// Nothing waits for an import any more.
-    pub(super) fn release(&mut self) {
-        self.by_moment.append(&mut self.late);
+    /// Lets go of what waits for nothing any more: its imports are complete, or broke
+    /// off too long before `now`.
+    pub(super) fn release(&mut self, now: Instant) {
+        for ordinal in self.holds.release(now) {
+            if let Some(at) = self.of_number.get(&ordinal) {
+                self.by_moment.insert(Due { at: *at, ordinal });
+            }
+        }
+    }
+
+    /// The numbers whose ends wait for an import.
+    pub(super) fn held(&self) -> &RoaringBitmap {
+        self.holds.numbers()
     }
 
     /// The first `max` that are due at `now`.
@@ -111,20 +148,22 @@ impl Schedule {
 
     /// Temporary withdrawals that last.
     pub(super) fn len(&self) -> usize {
-        self.by_moment.len() + self.late.len()
+        self.of_number.len()
     }
 
-    /// How long to wait before the next look at the clock, which shows
-    /// `now_millis` since 1970; `None` when there is nothing to wait for.
-    pub(super) fn wait(&self, now_millis: i64) -> Option<Duration> {
-        let first = self.by_moment.first()?;
-        let left = i64::from(first.at.seconds()) * 1_000 - now_millis;
-        let tick = if left <= i64::from(NEAR_SECONDS) * 1_000 { TICK_NEAR } else { TICK_FAR };
-        Some(tick.min(Duration::from_millis(u64::try_from(left).unwrap_or(0))))
+    /// How long to wait before the next look at the clock, which shows `now_millis`
+    /// since 1970, or at the imports; `None` when there is nothing to wait for.
+    pub(super) fn wait(&self, now_millis: i64, now: Instant) -> Option<Duration> {
+        let clock = self.by_moment.first().map(|first| {
+            let left = i64::from(first.at.seconds()) * 1_000 - now_millis;
+            let tick = if left <= i64::from(NEAR_SECONDS) * 1_000 { TICK_NEAR } else { TICK_FAR };
+            tick.min(Duration::from_millis(u64::try_from(left).unwrap_or(0)))
+        });
+        [clock, self.holds.wait(now)].into_iter().flatten().min()
     }
 
-    /// The last word of an entry; of an import, with the moment of its commit.
-    fn set(&mut self, ordinal: Ordinal, at: Option<Stamp>, imported: Option<Stamp>) {
+    /// The last word of an entry.
+    fn set(&mut self, ordinal: Ordinal, at: Option<Stamp>) {
         let before = match at {
             // The common case of a large import: nothing waits at all.
             None if self.of_number.is_empty() => None,
@@ -132,86 +171,15 @@ impl Schedule {
             Some(at) => self.of_number.insert(ordinal, at),
         };
         if let Some(before) = before {
-            let before = Due { at: before, ordinal };
-            if !self.by_moment.remove(&before) {
-                self.late.remove(&before);
-            }
+            self.by_moment.remove(&Due { at: before, ordinal });
         }
-        if let Some(at) = at {
-            let is_late = imported.is_some_and(|now| at <= now);
-            let place = if is_late { &mut self.late } else { &mut self.by_moment };
-            place.insert(Due { at, ordinal });
+        match at {
+            None => self.holds.forget(ordinal),
+            Some(at) if !self.holds.is_held(ordinal) => drop(self.by_moment.insert(Due { at, ordinal })),
+            Some(_) => {}
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::entry::Entry;
-    use super::super::words::EventKind;
-    use super::*;
-
-    const NOW: Moment = Moment::from_unix_seconds(0);
-
-    fn ordinal(value: u32) -> Ordinal {
-        Ordinal::new(value).expect("in range")
-    }
-
-    fn due(at: u32, number: u32) -> Due {
-        Due { at: Stamp::from_seconds(at), ordinal: ordinal(number) }
-    }
-
-    fn withdrawn(until: Option<u32>) -> Entry {
-        let mut entry = Entry::ABSENT;
-        entry.apply(EventKind::Reservation, Stamp::from_seconds(1), None);
-        entry.apply(EventKind::Withdrawal, Stamp::from_seconds(2), until.map(Stamp::from_seconds));
-        entry
-    }
-
-    #[test]
-    fn due_ones_come_in_the_order_of_moments_then_numbers() {
-        let schedule = Schedule::of([due(30, 1), due(20, 9), due(20, 3), due(40, 2)], None, NOW);
-        let at = |now, max| schedule.due(Stamp::from_seconds(now), max);
-        assert_eq!(at(19, 9), []);
-        assert_eq!(at(20, 9), [due(20, 3), due(20, 9)]);
-        assert_eq!(at(35, 2), [due(20, 3), due(20, 9)]);
-        assert_eq!(at(99, 9), [due(20, 3), due(20, 9), due(30, 1), due(40, 2)]);
-    }
-
-    #[test]
-    fn an_entry_has_one_line_and_its_last_word_counts() {
-        let mut schedule = Schedule::of([due(30, 1), due(30, 2)], None, NOW);
-        schedule.follow(&[(ordinal(1), withdrawn(None)), (ordinal(2), withdrawn(Some(50)))]);
-        assert_eq!(schedule.due(Stamp::from_seconds(99), 9), [due(50, 2)]);
-        schedule.follow(&[(ordinal(2), withdrawn(Some(60))), (ordinal(2), withdrawn(Some(70)))]);
-        assert_eq!(schedule.due(Stamp::from_seconds(99), 9), [due(70, 2)]);
-        schedule.settle(&[due(70, 2), due(1, 7)]);
-        assert_eq!((schedule.len(), schedule.of_number.len()), (0, 0));
-    }
-
-    #[test]
-    fn what_waited_for_an_import_waits_on_but_not_for_ever() {
-        let held = i64::from(IMPORT_LATE_ENDS_HELD_SECONDS);
-        for (now, waits) in [(0, 2), (50, 2), (50 + held - 1, 2), (50 + held, 0)] {
-            let pending = [due(40, 1), due(50, 2), due(51, 3)];
-            let mut schedule =
-                Schedule::of(pending, Some(Stamp::from_seconds(50)), Moment::from_unix_seconds(now));
-            assert_eq!((schedule.late.len(), schedule.len()), (waits, 3), "{now}");
-            schedule.release();
-            assert_eq!(schedule.due(Stamp::from_seconds(51), 9), pending);
-        }
-    }
-
-    #[test]
-    fn the_wait_ends_at_the_second_and_never_sleeps_through_a_set_clock() {
-        let schedule = Schedule::of([due(1_000, 1)], None, NOW);
-        let wait = |millis| schedule.wait(millis).expect("something waits");
-        assert_eq!(wait(0), TICK_FAR);
-        assert_eq!(wait(1_000_000 - 300_001), TICK_FAR);
-        assert_eq!(wait(1_000_000 - 300_000), TICK_NEAR);
-        assert_eq!(wait(999_995), Duration::from_millis(5));
-        assert_eq!(wait(1_000_000), Duration::ZERO);
-        assert_eq!(wait(9_000_000), Duration::ZERO);
-        assert_eq!(Schedule::default().wait(0), None);
-    }
-}
+mod tests;

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::client::{Caller, Connection, json_lines};
-use crate::harness::{Demo, Instance, events, fictional, program, wait_for};
+use crate::harness::{Demo, Instance, events, fictional, filing, program, wait_for};
+use crate::history::{moment, unix_millis};
 use crate::rights::source;
 use crate::serve::{Served, init, write_config};
 
@@ -149,7 +150,10 @@ fn a_mass_change_is_refused_and_a_broken_import_goes_on() {
     let more = line(200, "reservation", EARLY, json!({}));
     let refused = import(&mut admin, &(reservations.clone() + &more));
     assert_eq!(refused[0]["error"], "mass-change");
-    assert!(refused[0]["detail"].as_str().is_some_and(|detail| detail.contains("+201")), "{refused:?}");
+    assert!(
+        refused[0]["detail"].as_str().is_some_and(|detail| detail.contains("take away 0, and add 201;")),
+        "{refused:?}"
+    );
     assert_eq!(import(&mut admin, &reservations)[0]["accepted"], 200);
     let withdrawals: String =
         (0..13).map(|n| line(n, "withdrawal", "2024-04-01T00:00:00Z", json!({}))).collect();
@@ -189,12 +193,14 @@ fn begin_import(demo: &Demo, lines: &str) -> Connection {
 #[test]
 fn a_number_whose_withdrawal_has_ended_is_never_told_to_be_free() {
     let demo = Demo::new(1_000);
+    let begun = moment(unix_millis() / 1_000);
     let end = "2024-05-01T00:00:00Z";
     let mut many = line(0, "reservation", EARLY, json!({}));
     many += &line(0, "withdrawal", "2024-04-01T00:00:00Z", json!({ "reserve_again_at": end }));
     many.extend((1..10_009).map(|n| line(n, "reservation", EARLY, json!({}))));
     drop(begin_import(&demo, &many));
     let mut caller = demo.caller();
+    let mut outage: Option<Value> = None;
     for (path, body) in [
         ("/v1/verify", json!({"pesel": number(0)})),
         ("/v1/verify", json!({"pesel": number(0), "at": end})),
@@ -202,7 +208,10 @@ fn a_number_whose_withdrawal_has_ended_is_never_told_to_be_free() {
     ] {
         let reply = caller.post(path, &body);
         assert_eq!(reply.problem(), (503, "register-unavailable".to_owned()), "{body}");
-        assert_eq!(reply.json()["unavailable_since"], end);
+        // Since the register has known of it, and that in every answer.
+        let since = reply.json()["unavailable_since"].clone();
+        assert!(since.as_str().is_some_and(|since| since >= begun.as_str()), "{since} before {begun}");
+        assert_eq!(*outage.get_or_insert(since.clone()), since);
         assert_eq!(reply.header("retry-after"), Some("1"));
     }
     let before = json!({"pesel": number(0), "at": "2024-04-30T23:59:59Z"});
@@ -292,6 +301,45 @@ fn an_import_that_completes_no_line_in_time_ends() {
         assert_eq!(reading.join().expect("no panic")["error"], "request-timeout");
     }
     served.instance.stop();
+}
+
+/// Each holds the lines of a chunk in memory: more at once are told to come again,
+/// and everybody else is served.
+#[test]
+fn more_imports_at_once_are_told_to_come_again() {
+    let demo = Demo::new(1_000);
+    let begin = || {
+        let mut caller = demo.admin();
+        let head = format!(
+            "POST {IMPORT} HTTP/1.1\r\nhost: g\r\nauthorization: {}\r\n\
+             content-type: application/x-ndjson\r\ncontent-length: 10\r\n\r\n",
+            caller.bearer,
+        );
+        caller.connection.write(head.as_bytes()).expect("written");
+        (caller.connection.read_head().expect("an answer"), caller)
+    };
+    let mut open: Vec<_> = (0..16).map(|_| begin()).collect();
+    assert!(open.iter().all(|(reply, _)| reply.status == 200));
+    let (refused, _) = begin();
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("10")));
+    let mut admin = demo.admin();
+    let reply = admin.connection.request(
+        "POST",
+        IMPORT,
+        &[("authorization", admin.bearer.as_str()), ("content-type", "application/x-ndjson")],
+        Some(b""),
+    );
+    assert_eq!(reply.expect("an answer").problem(), (503, "overloaded".to_owned()));
+    assert_eq!(demo.admin().post("/admin/v1/reservations", &filing(&number(0))).status, 201);
+    // One ends, another one breaks off.
+    for _ in 0..2 {
+        let (_, mut ended) = open.remove(0);
+        if open.len() == 15 {
+            ended.connection.write(&[b'\n'; 10]).expect("written");
+        }
+        drop(ended);
+        open.push(wait_for("a place", || Some(begin()).filter(|(reply, _)| reply.status == 200)));
+    }
 }
 
 /// Of the past and with an end: carried out once, unless a line says otherwise.

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::places::ImportPlaces;
 use super::register::speaks_for;
 use super::{Caller, Handles};
 use crate::access::{DirectoryReader, Role};
@@ -50,6 +52,7 @@ pub(super) struct Options {
 
 pub(super) async fn import(
     State(handles): State<Handles>,
+    Extension(places): Extension<ImportPlaces>,
     caller: Caller,
     options: Result<Query<Options>, QueryRejection>,
     request: Request<Body>,
@@ -61,6 +64,7 @@ pub(super) async fn import(
     let Query(options) = options.map_err(|_| {
         Problem::new(Code::MalformedRequest, "the query is `allow_mass_change=true`, or nothing")
     })?;
+    let place = places.take()?;
     let (answers, receiver) = mpsc::channel(ANSWERS_AHEAD);
     let (told, to_tell) = mpsc::channel(IMPORT_CHUNKS_PENDING_MAX);
     let import = Import {
@@ -73,9 +77,9 @@ pub(super) async fn import(
         lines: Vec::new(),
     };
     let input = Input { body: request.into_body(), idle: handles.import_idle_timeout, late_at: None };
-    tokio::spawn(told_to_the_end(import.told.clone(), import.run(input)));
+    tokio::spawn(place.clone().during(told_to_the_end(import.told.clone(), import.run(input))));
     // What becomes of chunks is counted by the register.
-    tokio::spawn(flow(answer(to_tell, answers.clone()), answers, |_| ()));
+    tokio::spawn(place.during(flow(answer(to_tell, answers.clone()), answers, |_| ())));
     let body = Body::new(ReplyBody::stream(receiver));
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }

@@ -11,6 +11,7 @@ mod feeds;
 mod import;
 mod issued;
 mod keys;
+mod places;
 mod register;
 mod renumbering;
 mod tokens;
@@ -18,12 +19,12 @@ mod tokens;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::routing::{any, get, post, put};
+use axum::{Extension, Router};
 
 use super::control::{leave, method_not_allowed, not_found};
 use super::problem::{Code, Problem};
@@ -76,6 +77,7 @@ pub fn router(handles: AdminHandles) -> Router {
         .route("/admin/v1/tokens/{id}/deactivate", post(tokens::deactivate))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(Extension(places::ImportPlaces::default()))
         .layer(axum::middleware::from_fn(leave))
         .with_state(Arc::new(handles))
 }

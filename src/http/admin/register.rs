@@ -294,9 +294,12 @@ impl From<CommandError> for Problem {
             // An import tells its refusals line by line; as a problem it would be our own mistake.
             CommandError::ImportRefused(_) => Self::internal(),
             CommandError::ChunkTooLarge => Self::new(Code::ContentTooLarge, detail),
-            CommandError::MassChange { reserved_before, change } => Self::new(Code::MassChange, detail)
-                .with("reserved_before", reserved_before)
-                .with("change", change),
+            CommandError::MassChange { reserved_before, removed, added } => {
+                Self::new(Code::MassChange, detail)
+                    .with("reserved_before", reserved_before)
+                    .with("removed", removed)
+                    .with("added", added)
+            }
             CommandError::ImportEnded => Self::new(Code::RegisterUnavailable, detail),
             CommandError::Overloaded => Self::overloaded(),
             CommandError::Unavailable { since } => Self::register_unavailable(since),

@@ -8,8 +8,8 @@ use super::super::law::{Refusal, Renumbering, decide, renumber};
 use super::super::schedule::Due;
 use super::super::snapshot::Snapshot;
 use super::super::store::{
-    Appended, Appending, Delivered, FeedAnswer, Head, Idempotency, Record, Remembered, Store, StoreError,
-    Waiting,
+    Appended, Appending, Delivered, FeedAnswer, Head, HeldEnds, Idempotency, Record, Remembered, Store,
+    StoreError,
 };
 use super::super::words::{Sequence, Stamp};
 use super::import::import;
@@ -31,8 +31,9 @@ pub(super) struct Standing<'a> {
     /// The snapshot of the last commit.
     pub(super) base: &'a Snapshot,
     pub(super) prepared: &'a Prepared,
-    /// Ends not after this moment wait for an import.
-    pub(super) late: Option<Stamp>,
+    /// What a start is to find held from this commit on, when that is not what it
+    /// would find already.
+    pub(super) held: Option<&'a HeldEnds>,
     pub(super) now: Stamp,
 }
 
@@ -50,17 +51,15 @@ pub(super) fn run(
     due: &[Due],
     messages: &[Message],
 ) -> Result<(Vec<Verdict>, Option<Appended>), StoreError> {
-    let Standing { head, base, prepared, late, now } = standing;
-    let imported = messages.iter().any(|message| matches!(message, Message::Import(..)));
-    let waiting = Waiting { late, imported };
+    let Standing { head, base, prepared, held, now } = standing;
     let txn = store.begin()?;
     let (verdicts, appended) = {
         let appending = Appending::begin(&txn, head, base)?;
         let mut batch = Batch { appending, now, fresh: HashMap::new() };
         batch.reserve_again(due, prepared)?;
         let verdicts = messages.iter().map(|message| batch.verdict(message)).collect::<Result<_, _>>()?;
-        let nothing = batch.appending.is_empty();
-        (verdicts, if nothing { None } else { Some(batch.appending.finish(now, waiting)?) })
+        let nothing = batch.appending.is_empty() && held.is_none();
+        (verdicts, if nothing { None } else { Some(batch.appending.finish(now, held)?) })
     };
     match appended {
         Some(_) => txn.commit()?,

@@ -150,10 +150,15 @@ pub(super) fn import(
     by_number.sort_by_key(|index| lines[*index as usize].ordinal);
     let mut plans = vec![Plan::AlreadyThere; lines.len()];
     let mut records = Vec::new();
-    let mut change = 0;
+    let (mut lost, mut gained) = (Vec::new(), Vec::new());
     for of_number in by_number.chunk_by(|a, b| lines[*a as usize].ordinal == lines[*b as usize].ordinal) {
         let record = appending.record(lines[of_number[0] as usize].ordinal)?;
-        change += plan_number(&record, of_number, lines, now, &mut plans);
+        let is_reserved = plan_number(&record, of_number, lines, now, &mut plans);
+        match (record.entry().state().is_reserved(), is_reserved) {
+            (true, false) => lost.push(record.ordinal()),
+            (false, true) => gained.push(record.ordinal()),
+            (false, false) | (true, true) => {}
+        }
         if chunk.ledger.has_refused(record.ordinal()) {
             for index in of_number {
                 let plan = &mut plans[*index as usize];
@@ -177,28 +182,27 @@ pub(super) fn import(
         chunk.ledger.refuse(lines.iter().map(|line| line.ordinal));
         return Ok(Err(CommandError::ImportRefused(refusals)));
     }
-    if let Err(refused) = chunk.ledger.enter(appending.reserved(), change) {
+    if let Err(refused) = chunk.ledger.enter(appending.reserved(), &lost, &gained) {
         return Ok(Err(refused));
     }
     append(appending, lines, &plans, &by_number, records).map(Ok)
 }
 
-/// Plans the lines of one number, each after the ones before it; returns by how
-/// much that changes the number of reserved numbers.
+/// Plans the lines of one number, each after the ones before it. Is it reserved then?
 fn plan_number(
     record: &Record,
     indexes: &[u32],
     lines: &[ImportLine],
     now: Stamp,
     plans: &mut [Plan],
-) -> i64 {
+) -> bool {
     let pending = record.pending_withdrawal().map(Withdrawal::Recorded);
     let mut planner = Planner { record, now, entry: *record.entry(), pending, planned: Vec::new() };
     for index in indexes {
         let index = *index as usize;
         plans[index] = planner.plan(index, &lines[index]).unwrap_or_else(Plan::Refuse);
     }
-    i64::from(planner.entry.state().is_reserved()) - i64::from(record.entry().state().is_reserved())
+    planner.entry.state().is_reserved()
 }
 
 /// A number and the lines of it that were planned.

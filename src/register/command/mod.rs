@@ -3,7 +3,6 @@
 
 mod batch;
 mod import;
-mod late;
 mod measure;
 mod prepare;
 mod run;
@@ -98,8 +97,10 @@ pub enum CommandError {
     MassChange {
         /// Numbers that were reserved when the import began.
         reserved_before: u64,
-        /// By how many the import would have changed that.
-        change: i64,
+        /// How many of them the import would have taken away.
+        removed: u64,
+        /// How many others it would have added.
+        added: u64,
     },
     /// A chunk of the same import before this one was lost, so this one was not
     /// looked at.
@@ -130,11 +131,11 @@ impl fmt::Display for CommandError {
             ),
             Self::ImportRefused(lines) => write!(f, "{} lines of the chunk are refused", lines.len()),
             Self::ChunkTooLarge => write!(f, "a chunk has at most {IMPORT_CHUNK_LINES} lines"),
-            Self::MassChange { reserved_before, change } => write!(
+            Self::MassChange { reserved_before, removed, added } => write!(
                 f,
-                "the import would change {reserved_before} reserved numbers by {change:+}; one import may take \
-                 away {IMPORT_SHRINK_PERCENT_MAX} % and add {IMPORT_GROWTH_PERCENT_MAX} % unless a mass change \
-                 is allowed"
+                "of {reserved_before} reserved numbers the import would take away {removed}, and add {added}; one \
+                 import may take away {IMPORT_SHRINK_PERCENT_MAX} % and add {IMPORT_GROWTH_PERCENT_MAX} % unless \
+                 a mass change is allowed"
             ),
             Self::ImportEnded => f.write_str("an earlier chunk of the import was not recorded"),
             Self::Overloaded => f.write_str("too many register commands wait"),
@@ -185,6 +186,13 @@ enum Message {
 impl Message {
     const fn is_import(&self) -> bool {
         matches!(self, Self::Import(..))
+    }
+
+    fn chunk(&self) -> Option<&Chunk> {
+        match self {
+            Self::Import(chunk, _) => Some(chunk),
+            Self::Submit(..) | Self::Renumber(..) | Self::PassOver(..) => None,
+        }
     }
 
     /// The channel that it came in through; a chunk has one for each line.

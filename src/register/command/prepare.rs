@@ -10,6 +10,7 @@ use super::super::schedule::{Due, NEAR_SECONDS, Schedule};
 use super::super::snapshot::Changed;
 use super::super::store::{Record, StoreError, StoreHandle};
 use super::super::words::{Sequence, Stamp};
+use super::run::Ledger;
 use crate::limits::SCHEDULED_PREPARED_MAX;
 use crate::pesel::Ordinal;
 
@@ -48,7 +49,7 @@ impl Prepared {
     /// Makes some of what is due soon after `now` ready, if it is time for a turn.
     pub(super) fn turn(
         &mut self,
-        schedule: &Schedule,
+        schedule: &Schedule<Ledger>,
         store: &StoreHandle,
         now: Stamp,
     ) -> Result<(), StoreError> {
@@ -115,7 +116,7 @@ pub(super) fn ready(
 #[cfg(test)]
 mod tests {
     use super::super::super::event::Filing;
-    use super::super::super::store::{Appending, Loaded, Store, Waiting, file_opener};
+    use super::super::super::store::{Appending, Loaded, Store, file_opener};
     use super::super::super::words::{Channel, EventKind, Registrant};
     use super::*;
     use crate::clock::Moment;
@@ -146,7 +147,7 @@ mod tests {
     }
 
     /// Everybody reserved, then withdrawn until about the same second.
-    fn withdrawn(path: &std::path::Path) -> (Store, Schedule) {
+    fn withdrawn(path: &std::path::Path) -> (Store, Schedule<Ledger>) {
         let now = Moment::from_unix_seconds(0);
         let Loaded { store, head, snapshot, .. } =
             Store::open(file_opener(path.to_owned(), 1 << 20), now).expect("it opens");
@@ -159,7 +160,7 @@ mod tests {
                 appending.append(record, event(n, kind, at, again)).expect("appended");
             }
         }
-        let changes = appending.finish(Stamp::from_seconds(20), Waiting::default()).expect("written").changes;
+        let changes = appending.finish(Stamp::from_seconds(20), None).expect("written").changes;
         txn.commit().expect("durable");
         let mut schedule = Schedule::default();
         schedule.follow(&changes);
@@ -167,7 +168,13 @@ mod tests {
     }
 
     /// Turns until so many are ready.
-    fn make_ready(prepared: &mut Prepared, schedule: &Schedule, store: &Store, now: u32, wanted: usize) {
+    fn make_ready(
+        prepared: &mut Prepared,
+        schedule: &Schedule<Ledger>,
+        store: &Store,
+        now: u32,
+        wanted: usize,
+    ) {
         let deadline = Instant::now() + Duration::from_secs(60);
         while prepared.ready.len() < wanted {
             assert!(Instant::now() < deadline, "{} are ready", prepared.ready.len());

@@ -1,12 +1,14 @@
 //! One run of an import: its chunks in order, what they may change together, and
 //! where it stops.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use roaring::RoaringBitmap;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::super::schedule::{Due, Import};
+use super::super::words::Stamp;
 use super::import::{ImportLine, ImportOutcome};
 use super::{CommandError, Commander, Message};
 use crate::limits::{IMPORT_CHUNK_LINES, IMPORT_GROWTH_PERCENT_MAX, IMPORT_SHRINK_PERCENT_MAX};
@@ -15,11 +17,11 @@ use crate::pesel::Ordinal;
 /// Sends the chunks of one import, several in flight at once; they are decided in
 /// the order in which they were sent.
 ///
-/// A run may not shrink the set of reserved numbers by more than
-/// [`IMPORT_SHRINK_PERCENT_MAX`] per cent nor grow it by more than
-/// [`IMPORT_GROWTH_PERCENT_MAX`], counted from where its first chunk found it,
-/// unless that is allowed: a wrong file or a wrong feed must not pass for the
-/// truth. An empty register may grow.
+/// A run may not take away more than [`IMPORT_SHRINK_PERCENT_MAX`] per cent of the
+/// reserved numbers that its first chunk found, nor add more than
+/// [`IMPORT_GROWTH_PERCENT_MAX`], unless that is allowed: a wrong file or a wrong feed
+/// must not pass for the truth, and what it adds makes up for nothing that it takes
+/// away. An empty register may grow.
 pub struct ImportRun {
     commander: Commander,
     ledger: Arc<Ledger>,
@@ -36,10 +38,7 @@ pub struct ChunkInFlight {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     mass_change_allowed: bool,
-    /// Numbers that were reserved when the first chunk was decided.
-    reserved_before: OnceLock<u64>,
-    /// By how many the run has changed that.
-    change: AtomicI64,
+    changed: Mutex<Changed>,
     /// A chunk was lost: the ones behind it must not pass it by.
     ended: AtomicBool,
     /// Numbers of refused chunks: what is told of them further on must not pass that
@@ -49,6 +48,18 @@ pub(super) struct Ledger {
     all_sent: AtomicBool,
     /// Chunks that were sent and are not decided, or whose fate is not told.
     in_flight: AtomicUsize,
+}
+
+/// What a run has done to the numbers that are reserved; nothing is kept of a run that
+/// may do anything.
+#[derive(Debug, Default)]
+struct Changed {
+    /// How many there were when the first chunk was decided.
+    reserved_before: Option<u64>,
+    /// Those that were reserved before the run and are not any more.
+    removed: RoaringBitmap,
+    /// Those that are and were not before the run.
+    added: RoaringBitmap,
 }
 
 /// A chunk on its way to the writer, and its place among all of them. It counts as
@@ -70,6 +81,14 @@ impl Chunk {
     ) -> Self {
         ledger.in_flight.fetch_add(1, Ordering::Relaxed);
         Self { lines, refused, ledger, _slot: slot }
+    }
+
+    /// The temporary withdrawals that it tells, be they recorded or not.
+    pub(super) fn withdrawals(&self) -> impl Iterator<Item = Due> + '_ {
+        self.lines.iter().filter_map(|line| {
+            let at = Stamp::try_from(line.reserve_again_at?).ok()?;
+            Some(Due { at, ordinal: line.ordinal })
+        })
     }
 }
 
@@ -121,10 +140,10 @@ impl ImportRun {
         Ok(ChunkInFlight { commander: commander.clone(), answer })
     }
 
-    /// All chunks have been sent. Ends of temporary withdrawals that had passed when
-    /// the import brought them, and that no line of it speaks against, take effect
+    /// All chunks have been sent. Ends of temporary withdrawals that the import told,
+    /// and that have passed without a line of it that speaks against them, take effect
     /// when the last chunk is decided; of an import that breaks off they do so
-    /// [`crate::limits::IMPORT_LATE_ENDS_HELD_SECONDS`] after its last chunk.
+    /// [`crate::limits::IMPORT_ENDS_HELD_SECONDS`] later, unless it is sent again.
     pub fn finish(self) {
         // What was counted before it is seen with it.
         self.ledger.all_sent.store(true, Ordering::Release);
@@ -144,16 +163,33 @@ impl ChunkInFlight {
 }
 
 impl Ledger {
-    /// Enters a chunk that would change the number of reserved numbers, `reserved`
-    /// before it, by `change`.
-    pub(super) fn enter(&self, reserved: u64, change: i64) -> Result<(), CommandError> {
-        let reserved_before = *self.reserved_before.get_or_init(|| reserved);
-        let change = self.change.load(Ordering::Relaxed) + change;
-        if !self.mass_change_allowed && is_mass_change(reserved_before, change) {
-            self.end();
-            return Err(CommandError::MassChange { reserved_before, change });
+    /// Enters a chunk that finds `reserved` numbers reserved, behind which those in
+    /// `lost` are no longer and those in `gained` are.
+    pub(super) fn enter(
+        &self,
+        reserved: u64,
+        lost: &[Ordinal],
+        gained: &[Ordinal],
+    ) -> Result<(), CommandError> {
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        let reserved_before = *changed.reserved_before.get_or_insert(reserved);
+        // An empty register has nothing to be taken away.
+        if self.mass_change_allowed || reserved_before == 0 {
+            return Ok(());
         }
-        self.change.store(change, Ordering::Relaxed);
+        let Changed { removed, added, .. } = &mut *changed;
+        // Of a history in several chunks the ends of it count.
+        for number in lost.iter().map(|number| number.value()) {
+            let _ = added.remove(number) || removed.insert(number);
+        }
+        for number in gained.iter().map(|number| number.value()) {
+            let _ = removed.remove(number) || added.insert(number);
+        }
+        let (removed, added) = (removed.len(), added.len());
+        if is_mass_change(reserved_before, removed, added) {
+            self.end();
+            return Err(CommandError::MassChange { reserved_before, removed, added });
+        }
         Ok(())
     }
 
@@ -172,24 +208,26 @@ impl Ledger {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).contains(number.value())
     }
 
-    /// Has every chunk been decided, and none been lost or refused? A refused one may
-    /// be sent again, corrected.
-    pub(super) fn is_complete(&self) -> bool {
-        let is_decided = self.all_sent.load(Ordering::Acquire) && self.in_flight.load(Ordering::Relaxed) == 0;
-        let refused = || !self.refused.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
-        is_decided && !self.has_ended() && !refused()
-    }
-
     pub(super) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed)
     }
 }
 
-fn is_mass_change(reserved_before: u64, change: i64) -> bool {
-    let percent_max = if change < 0 { IMPORT_SHRINK_PERCENT_MAX } else { IMPORT_GROWTH_PERCENT_MAX };
-    let is_first_load = reserved_before == 0 && change > 0;
-    let change = u128::from(change.unsigned_abs()) * 100;
-    !is_first_load && change > u128::from(reserved_before) * u128::from(percent_max)
+impl Import for Ledger {
+    /// Has every chunk been decided, and none been lost or refused? A refused one may
+    /// be sent again, corrected.
+    fn is_complete(&self) -> bool {
+        let is_decided = self.all_sent.load(Ordering::Acquire) && self.in_flight.load(Ordering::Relaxed) == 0;
+        let refused = || !self.refused.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        is_decided && !self.has_ended() && !refused()
+    }
+}
+
+fn is_mass_change(reserved_before: u64, removed: u64, added: u64) -> bool {
+    let is_more = |count: u64, percent_max: u64| {
+        u128::from(count) * 100 > u128::from(reserved_before) * u128::from(percent_max)
+    };
+    is_more(removed, IMPORT_SHRINK_PERCENT_MAX) || is_more(added, IMPORT_GROWTH_PERCENT_MAX)
 }
 
 #[cfg(test)]
@@ -199,32 +237,49 @@ mod tests {
     #[test]
     fn the_percentages_are_of_what_was_there() {
         let cases = [
-            (1_000, -10, false),
-            (1_000, -11, true),
-            (1_000, 200, false),
-            (1_000, 201, true),
-            (99, -1, true),
-            (0, 5_000_000, false),
-            (0, 0, false),
-            (4, 1, true),
-            (5, 1, false),
+            (1_000, 10, 0, false),
+            (1_000, 11, 0, true),
+            (1_000, 11, 11, true),
+            (1_000, 11, 200, true),
+            (1_000, 10, 200, false),
+            (1_000, 0, 201, true),
+            (1_000, 10, 201, true),
+            (99, 1, 0, true),
+            (4, 0, 1, true),
+            (5, 0, 1, false),
         ];
-        for (reserved, change, expected) in cases {
-            assert_eq!(is_mass_change(reserved, change), expected, "{change} of {reserved}");
+        for (reserved, removed, added, expected) in cases {
+            assert_eq!(
+                is_mass_change(reserved, removed, added),
+                expected,
+                "{removed} and {added} of {reserved}"
+            );
         }
     }
 
     #[test]
     fn chunks_count_together_and_from_the_first() {
+        let numbers = |range: std::ops::Range<u32>| {
+            range.map(|value| Ordinal::new(value).expect("in range")).collect::<Vec<_>>()
+        };
         let ledger = Ledger::default();
-        assert_eq!(ledger.enter(1_000, 150), Ok(()));
-        assert_eq!(ledger.enter(9_999, -100), Ok(()));
-        assert_eq!(ledger.enter(1, 150), Ok(()));
+        assert_eq!(ledger.enter(1_000, &[], &numbers(0..150)), Ok(()));
+        // Its own, which nobody misses.
+        assert_eq!(ledger.enter(9_999, &numbers(0..100), &[]), Ok(()));
+        assert_eq!(ledger.enter(1, &[], &numbers(150..300)), Ok(()));
+        // Taken away, and given back further on.
+        for _ in 0..3 {
+            assert_eq!(ledger.enter(1, &numbers(900..910), &[]), Ok(()));
+            assert_eq!(ledger.enter(1, &[], &numbers(900..910)), Ok(()));
+        }
         assert!(!ledger.has_ended());
-        let refused = CommandError::MassChange { reserved_before: 1_000, change: 201 };
-        assert_eq!(ledger.enter(1_200, 1), Err(refused));
+        let refused = CommandError::MassChange { reserved_before: 1_000, removed: 0, added: 201 };
+        assert_eq!(ledger.enter(1_200, &[], &numbers(999..1_000)), Err(refused));
         assert!(ledger.has_ended());
         let allowed = Ledger { mass_change_allowed: true, ..Ledger::default() };
-        assert_eq!(allowed.enter(1_000, -1_000), Ok(()));
+        assert_eq!(allowed.enter(1_000, &numbers(0..1_000), &[]), Ok(()));
+        let first_load = Ledger::default();
+        assert_eq!(first_load.enter(0, &[], &numbers(0..5_000)), Ok(()));
+        assert_eq!(first_load.enter(5_000, &numbers(0..5_000), &[]), Ok(()));
     }
 }

@@ -28,15 +28,23 @@ impl Withdrawn {
     }
 }
 
+/// The end of a temporary withdrawal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct End {
+    pub(super) at: Stamp,
+    /// When readers got to know of it; it may have passed by then.
+    pub(super) told_at: Stamp,
+}
+
 #[derive(Clone, Copy)]
 struct Ending {
     slot: Slot,
-    at: Stamp,
+    end: End,
 }
 
 impl Ending {
     fn of(entry: &PageEntry) -> Option<Self> {
-        Some(Self { slot: entry.slot, at: entry.ends_at? })
+        Some(Self { slot: entry.slot, end: entry.end? })
     }
 }
 
@@ -73,10 +81,10 @@ impl Aside {
         size_of_val(&*self.withdrawn) + size_of_val(&*self.ending) + size_of_val(&*self.with_earlier)
     }
 
-    /// When the temporary withdrawal of the number in this slot ends.
-    pub(super) fn ends_at(&self, slot: Slot) -> Option<Stamp> {
+    /// The end of the temporary withdrawal of the number in this slot.
+    pub(super) fn end(&self, slot: Slot) -> Option<End> {
         let at = self.ending.binary_search_by_key(&slot, |ending| ending.slot).ok()?;
-        Some(self.ending[at].at)
+        Some(self.ending[at].end)
     }
 
     pub(super) fn state(&self, slot: Slot) -> State {

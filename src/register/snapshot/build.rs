@@ -4,8 +4,10 @@
 use std::sync::Arc;
 
 use super::super::entry::Entry;
+use super::super::words::Stamp;
 use super::page::{Page, PageEntry};
-use super::{CHUNK_PAGES, CHUNKS, Chunk, Counts, Snapshot, SnapshotHead, page_index, slot};
+use super::{CHUNK_PAGES, CHUNKS, Chunk, Counts, Snapshot, SnapshotHead, page_index, slot, stamp_of};
+use crate::clock::Moment;
 use crate::pesel::Ordinal;
 
 /// Collects entries in the order of their ordinals.
@@ -16,6 +18,7 @@ pub(in super::super) struct Builder {
     index: usize,
     entries: Vec<PageEntry>,
     last: Option<Ordinal>,
+    told_at: Stamp,
 }
 
 /// The entries did not come in order.
@@ -23,8 +26,10 @@ pub(in super::super) struct Builder {
 pub(in super::super) struct OutOfOrder;
 
 impl Builder {
-    pub(in super::super) fn new() -> Self {
+    /// Of what readers get to know at `told_at`.
+    pub(in super::super) fn new(told_at: Moment) -> Self {
         Self {
+            told_at: stamp_of(told_at),
             chunks: vec![Chunk::EMPTY; CHUNKS],
             counts: Counts::default(),
             index: 0,
@@ -44,7 +49,7 @@ impl Builder {
             self.close_page();
             self.index = index;
         }
-        self.entries.extend(PageEntry::of(slot(ordinal), entry));
+        self.entries.extend(PageEntry::of(slot(ordinal), entry, self.told_at));
         Ok(())
     }
 

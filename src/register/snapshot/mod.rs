@@ -18,7 +18,7 @@ pub(super) use build::Builder;
 use page::{Page, PageEntry, Slot};
 
 use super::entry::{AsOf, Entry, State};
-use super::words::Sequence;
+use super::words::{Sequence, Stamp};
 use crate::clock::Moment;
 use crate::pesel::{ORDINALS, Ordinal};
 
@@ -119,13 +119,14 @@ impl Snapshot {
         }
     }
 
-    /// When the number's temporary withdrawal ended, if that was not after `at` and
-    /// the register has not recorded it yet: what it says of the number is not so
-    /// any more.
+    /// Since when what the register says of the number is not so any more: its
+    /// temporary withdrawal ended, not after `at`, and the register has not recorded
+    /// that yet. Not before the register knew of the withdrawal: until then it said
+    /// something else.
     #[must_use]
     pub fn overdue(&self, ordinal: Ordinal, at: Moment) -> Option<Moment> {
-        let ends_at = self.page(ordinal)?.ends_at(slot(ordinal))?.moment();
-        (ends_at <= at).then_some(ends_at)
+        let end = self.page(ordinal)?.end(slot(ordinal))?;
+        (end.at.moment() <= at).then(|| end.at.max(end.told_at).moment())
     }
 
     /// All entries in the order of their ordinals, with their states.
@@ -148,23 +149,25 @@ impl Snapshot {
         set
     }
 
-    /// The next snapshot: this one after the changes. Of several changes of one
-    /// number the last counts. Every touched page is copied once.
-    pub(super) fn apply(&self, mut changes: Vec<Changed>, head: SnapshotHead) -> Self {
+    /// The next snapshot, which readers see from `told_at` on: this one after the
+    /// changes. Of several changes of one number the last counts. Every touched page is
+    /// copied once.
+    pub(super) fn apply(&self, mut changes: Vec<Changed>, told_at: Moment, head: SnapshotHead) -> Self {
+        let told_at = stamp_of(told_at);
         changes.sort_by_key(|(ordinal, _)| *ordinal);
         let mut next = Self { chunks: self.chunks.clone(), head, counts: self.counts };
         for of_page in changes.chunk_by(|a, b| page_index(a.0) == page_index(b.0)) {
-            next.change_page(page_index(of_page[0].0), of_page);
+            next.change_page(page_index(of_page[0].0), of_page, told_at);
         }
         next
     }
 
-    fn change_page(&mut self, index: usize, changes: &[Changed]) {
+    fn change_page(&mut self, index: usize, changes: &[Changed], told_at: Stamp) {
         // The last of several changes of one number; none takes an entry away.
         let changes: Vec<PageEntry> = changes
             .chunk_by(|a, b| a.0 == b.0)
             .filter_map(|of_slot| of_slot.last())
-            .filter_map(|(ordinal, entry)| PageEntry::of(slot(*ordinal), entry))
+            .filter_map(|(ordinal, entry)| PageEntry::of(slot(*ordinal), entry, told_at))
             .collect();
         let chunk = Arc::make_mut(&mut self.chunks[index / CHUNK_PAGES]);
         let place = &mut chunk.pages[index % CHUNK_PAGES];
@@ -215,6 +218,11 @@ impl Counts {
 
 impl Chunk {
     const EMPTY: Self = Self { pages: [const { None }; CHUNK_PAGES] };
+}
+
+/// A clock that shows what no event can have says nothing: then an end counts alone.
+fn stamp_of(told_at: Moment) -> Stamp {
+    Stamp::try_from(told_at).unwrap_or(Stamp::from_seconds(0))
 }
 
 const fn page_index(ordinal: Ordinal) -> usize {

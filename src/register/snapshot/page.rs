@@ -8,7 +8,7 @@ use roaring::RoaringBitmap;
 
 use super::super::entry::{Entry, Phase, State};
 use super::super::words::Stamp;
-use super::aside::{Aside, merge};
+use super::aside::{Aside, End, merge};
 
 /// The place of a number within its page: the low 16 bits of its ordinal.
 pub(super) type Slot = u16;
@@ -31,22 +31,22 @@ pub(in super::super) struct PageEntry {
     pub(super) slot: Slot,
     pub(super) reserved_at: Stamp,
     pub(super) withdrawn_at: Option<Stamp>,
-    /// When the withdrawal ends, if it is a temporary one.
-    pub(super) ends_at: Option<Stamp>,
+    /// The end of the withdrawal, if it is a temporary one.
+    pub(super) end: Option<End>,
     /// Reserved and withdrawn before the present or last reservation?
     pub(super) has_earlier: bool,
 }
 
 impl PageEntry {
-    /// `None` for an entry without any event.
-    pub(super) fn of(slot: Slot, entry: &Entry) -> Option<Self> {
+    /// Of an entry that readers get to know at `told_at`; `None` without any event.
+    pub(super) fn of(slot: Slot, entry: &Entry, told_at: Stamp) -> Option<Self> {
         let (reserved_at, withdrawn_at) = match entry.phase() {
             Phase::Absent => return None,
             Phase::Reserved { reserved_at } => (reserved_at, None),
             Phase::Withdrawn { reserved_at, withdrawn_at } => (reserved_at, Some(withdrawn_at)),
         };
-        let (ends_at, has_earlier) = (entry.re_reservation_at(), entry.has_earlier());
-        Some(Self { slot, reserved_at, withdrawn_at, ends_at, has_earlier })
+        let end = entry.re_reservation_at().map(|at| End { at, told_at });
+        Some(Self { slot, reserved_at, withdrawn_at, end, has_earlier: entry.has_earlier() })
     }
 
     pub(super) const fn state(&self) -> State {
@@ -135,9 +135,9 @@ impl Page {
         self.aside().has_earlier(slot)
     }
 
-    /// When the temporary withdrawal of the number in this slot ends.
-    pub(super) fn ends_at(&self, slot: Slot) -> Option<Stamp> {
-        self.aside().ends_at(slot)
+    /// The end of the temporary withdrawal of the number in this slot.
+    pub(super) fn end(&self, slot: Slot) -> Option<End> {
+        self.aside().end(slot)
     }
 
     /// All entries, in the order of their slots.
@@ -149,7 +149,7 @@ impl Page {
             slot,
             reserved_at,
             withdrawn_at,
-            ends_at: self.ends_at(slot),
+            end: self.end(slot),
             has_earlier: self.has_earlier(slot),
         };
         self.for_each_reserved(|slot, reserved_at| {
@@ -307,7 +307,7 @@ mod tests {
                 slot,
                 reserved_at: Stamp::from_seconds(u32::from(slot) + 7),
                 withdrawn_at: None,
-                ends_at: None,
+                end: None,
                 has_earlier: false,
             })
             .collect();

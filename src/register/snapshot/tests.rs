@@ -22,10 +22,14 @@ fn head(sequence: u64) -> SnapshotHead {
 }
 
 fn empty() -> Snapshot {
-    Builder::new().finish(head(0))
+    Builder::new(NOW).finish(head(0))
 }
 
+/// What is known of a number, and since when.
+type Known = (Events, Entry, Moment);
 type Events = Vec<(EventKind, Stamp)>;
+
+const NOW: Moment = Moment::from_unix_seconds(0);
 
 /// The state by the definition: all events up to the moment, in order.
 fn naive(events: &[(EventKind, Stamp)], at: Moment) -> State {
@@ -56,10 +60,10 @@ fn grow(events: &mut Events, entry: &mut Entry, rng: &mut Rng) {
     events.push((kind, at));
 }
 
-fn check(snapshot: &Snapshot, model: &BTreeMap<Ordinal, (Events, Entry)>) {
+fn check(snapshot: &Snapshot, model: &BTreeMap<Ordinal, Known>) {
     let end = Moment::from_unix_seconds(i64::from(u32::MAX));
     let expected: Vec<_> =
-        model.iter().map(|(ordinal, (events, _))| (*ordinal, naive(events, end))).collect();
+        model.iter().map(|(ordinal, (events, ..))| (*ordinal, naive(events, end))).collect();
     assert!(snapshot.iter().eq(expected.iter().copied()));
     let reserved: Vec<_> = expected
         .iter()
@@ -71,12 +75,13 @@ fn check(snapshot: &Snapshot, model: &BTreeMap<Ordinal, (Events, Entry)>) {
     assert_eq!(snapshot.entry_count(), expected.len() as u64);
     let bytes: usize = snapshot.pages().map(|(_, page)| page.heap_bytes()).sum();
     assert_eq!(snapshot.counts.page_bytes, bytes);
-    for (ordinal, (events, entry)) in model {
+    for (ordinal, (events, entry, told_at)) in model {
         let end = entry.re_reservation_at().map(Stamp::moment);
+        let since = end.max(end.map(|_| *told_at));
         for shift in -1..=3 {
             for (_, stamp) in events {
                 let at = Moment::from_unix_seconds(i64::from(stamp.seconds()) + shift);
-                assert_eq!(snapshot.overdue(*ordinal, at), end.filter(|end| *end <= at));
+                assert_eq!(snapshot.overdue(*ordinal, at), since.filter(|_| end <= Some(at)));
                 let expected = naive(events, at);
                 match snapshot.state_at(*ordinal, at) {
                     AsOf::Known(state) => assert_eq!(state, expected),
@@ -102,18 +107,22 @@ fn pick(rng: &mut Rng) -> Ordinal {
 #[test]
 fn snapshots_agree_with_a_naive_model_under_random_batches() {
     let mut rng = Rng(0x5EED_1234_5678_9ABC);
-    let mut model: BTreeMap<Ordinal, (Events, Entry)> = BTreeMap::new();
+    let mut model: BTreeMap<Ordinal, Known> = BTreeMap::new();
     let mut snapshot = empty();
     let mut was = (false, false);
     for round in 1..=60 {
         let mut changes = Vec::new();
+        // Some of their ends have passed by then.
+        let told_at = Moment::from_unix_seconds(1_000 + i64::from(rng.below(12)));
         for _ in 0..1 + rng.below(400) {
             let ordinal = pick(&mut rng);
-            let (events, entry) = model.entry(ordinal).or_insert((Vec::new(), Entry::ABSENT));
+            let (events, entry, known_since) =
+                model.entry(ordinal).or_insert((Vec::new(), Entry::ABSENT, told_at));
             grow(events, entry, &mut rng);
+            *known_since = told_at;
             changes.push((ordinal, *entry));
         }
-        let next = snapshot.apply(changes, head(round));
+        let next = snapshot.apply(changes, told_at, head(round));
         assert_eq!(snapshot.sequence(), Sequence::new(round - 1), "the old one stays");
         snapshot = next;
         let dense = snapshot.pages().any(|(_, page)| page.is_dense());
@@ -123,8 +132,8 @@ fn snapshots_agree_with_a_naive_model_under_random_batches() {
         }
     }
     assert_eq!(was, (true, true), "pages were sparse and dense");
-    let mut builder = Builder::new();
-    for (ordinal, (_, entry)) in &model {
+    let mut builder = Builder::new(NOW);
+    for (ordinal, (_, entry, _)) in &model {
         builder.push(*ordinal, entry).expect("in order");
     }
     let built = builder.finish(head(60));
@@ -142,7 +151,8 @@ fn a_page_gets_dense_and_sparse_again_at_the_threshold() {
         let index = step % count;
         let kind = if step < count { EventKind::Reservation } else { EventKind::Withdrawal };
         entries[index as usize].apply(kind, Stamp::from_seconds(step), None);
-        snapshot = snapshot.apply(vec![(ordinal(index), entries[index as usize])], head(u64::from(step)));
+        snapshot =
+            snapshot.apply(vec![(ordinal(index), entries[index as usize])], NOW, head(u64::from(step)));
         let reserved = if step < count { step + 1 } else { count * 2 - step - 1 };
         assert_eq!(snapshot.reserved_count(), u64::from(reserved));
         let dense = snapshot.pages().any(|(_, page)| page.is_dense());
@@ -159,7 +169,7 @@ fn a_page_gets_dense_and_sparse_again_at_the_threshold() {
 fn entries_out_of_order_are_refused() {
     let mut entry = Entry::ABSENT;
     entry.apply(EventKind::Reservation, Stamp::from_seconds(1), None);
-    let mut builder = Builder::new();
+    let mut builder = Builder::new(NOW);
     let ordinal = |value| Ordinal::new(value).expect("in range");
     builder.push(ordinal(5), &entry).expect("first");
     assert_eq!(builder.push(ordinal(5), &entry), Err(build::OutOfOrder));

@@ -16,7 +16,7 @@ use super::history::Record;
 use super::idempotency::{Idempotency, Memory, Remembered};
 use super::row::RowBuilder;
 use super::{
-    BATCHES, BATCHES_TABLE, HEAD_KEY, Head, LATE_KEY, RENUMBERINGS_TABLE, SETTINGS_TABLE, damage,
+    BATCHES, BATCHES_TABLE, HEAD_KEY, Head, HeldEnds, RENUMBERINGS_TABLE, SETTINGS_TABLE, damage,
     events_by_sequence, row_with, sequences_of,
 };
 use crate::limits::{HISTORIES_BACKLOG_MAX, HISTORIES_IN_HASTE_MIN};
@@ -54,18 +54,6 @@ pub(in super::super) struct Appended {
     pub(in super::super) changes: Vec<Changed>,
     /// Histories that are not in their places yet.
     pub(in super::super) backlog: u64,
-    /// Ends not after this moment wait for an import; see [`Waiting`].
-    pub(in super::super) late: Option<Stamp>,
-}
-
-/// What is known of ends of temporary withdrawals that wait for an import, when a
-/// commit begins.
-#[derive(Debug, Clone, Copy, Default)]
-pub(in super::super) struct Waiting {
-    /// Those not after this moment wait already.
-    pub(in super::super) late: Option<Stamp>,
-    /// The commit is of an import: what it brings and is due already will wait too.
-    pub(in super::super) imported: bool,
 }
 
 impl<'txn, 'base> Appending<'txn, 'base> {
@@ -232,7 +220,12 @@ impl<'txn, 'base> Appending<'txn, 'base> {
     }
 
     /// Writes what is left to write; the commit is the caller's.
-    pub(in super::super) fn finish(mut self, now: Stamp, waiting: Waiting) -> Result<Appended, StoreError> {
+    /// `held` is what a start is to find held, when that has changed.
+    pub(in super::super) fn finish(
+        mut self,
+        now: Stamp,
+        held: Option<&HeldEnds>,
+    ) -> Result<Appended, StoreError> {
         self.close_row()?;
         self.memory.forget(now)?;
         self.head.sequence = self.row.sequence();
@@ -240,14 +233,10 @@ impl<'txn, 'base> Appending<'txn, 'base> {
         let changes = self.write_histories()?;
         let mut settings = self.txn.open_table(SETTINGS_TABLE)?;
         settings.insert(HEAD_KEY, self.head.encode().as_slice())?;
-        let is_due = |(_, entry): &Changed| entry.re_reservation_at().is_some_and(|at| at <= now);
-        let has_late = waiting.imported && changes.iter().any(is_due);
-        let late = if has_late { waiting.late.max(Some(now)) } else { waiting.late };
-        match late {
-            Some(late) => drop(settings.insert(LATE_KEY, late.seconds().to_le_bytes().as_slice())?),
-            None => drop(settings.remove(LATE_KEY)?),
+        if let Some(held) = held {
+            held.store(&mut settings)?;
         }
-        Ok(Appended { head: self.head, changes, backlog: self.histories.backlog()?, late })
+        Ok(Appended { head: self.head, changes, backlog: self.histories.backlog()? })
     }
 
     fn write_histories(&mut self) -> Result<Vec<Changed>, StoreError> {

@@ -8,7 +8,7 @@ use super::super::event::Event;
 use super::super::snapshot::{Builder, Snapshot, SnapshotHead};
 use super::super::words::Sequence;
 use super::Head;
-use super::append::{Appending, Waiting};
+use super::append::Appending;
 use super::error::{OpenError, StoreError};
 use super::history::Record;
 use super::load::{OpenMode, file_opener, initialise};
@@ -37,7 +37,7 @@ impl Bulk {
         let database = file_opener(path.to_owned(), cache_bytes)(OpenMode::CreateIfMissing)?;
         initialise(&database, created)?;
         let head = Head::of_new(created);
-        let base = Builder::new().finish(SnapshotHead { sequence: head.sequence, as_of: created });
+        let base = Builder::new(created).finish(SnapshotHead { sequence: head.sequence, as_of: created });
         Ok(Self { database, head, base })
     }
 
@@ -53,7 +53,7 @@ impl Bulk {
             record.push(sequence, event);
             appending.write_history(&record)?;
         }
-        self.head = appending.finish(last.at, Waiting::default())?.head;
+        self.head = appending.finish(last.at, None)?.head;
         Ok(txn.commit()?)
     }
 

@@ -17,8 +17,7 @@ use super::idempotency::{EXPIRY_TABLE, IDEMPOTENCY_TABLE};
 use super::load::{OpenMode, Store, file_opener};
 use super::row::Row;
 use super::{
-    BATCHES_TABLE, FORMAT, FORMAT_KEY, HEAD_KEY, Head, LATE_KEY, RENUMBERINGS_TABLE, SETTINGS_TABLE, damage,
-    decode_late,
+    BATCHES_TABLE, FORMAT, FORMAT_KEY, HEAD_KEY, Head, HeldEnds, RENUMBERINGS_TABLE, SETTINGS_TABLE, damage,
 };
 use crate::clock::Moment;
 use crate::pesel::Ordinal;
@@ -286,8 +285,8 @@ impl Scan {
             }
         } else if key == HEAD_KEY.as_bytes() {
             self.head = Head::decode(value);
-        } else if key == LATE_KEY.as_bytes() {
-            decode_late(value).map_err(StoreError::from)?;
+        } else {
+            HeldEnds::judge(key, value)?;
         }
         Ok(())
     }

@@ -12,15 +12,15 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, WriteTran
 use super::super::entry::Entry;
 use super::super::schedule::Due;
 use super::super::snapshot::{Builder, Changed, Snapshot, SnapshotHead};
-use super::super::words::{EventKind, Sequence, Stamp};
+use super::super::words::{EventKind, Sequence};
 use super::error::{OpenError, StoreError};
 use super::histories::{ReadHistories, WriteHistories};
 use super::history::fold;
 use super::idempotency::{EXPIRY_TABLE, IDEMPOTENCY_TABLE};
 use super::row::Row;
 use super::{
-    BATCHES, BATCHES_TABLE, CREATED_KEY, FORMAT, FORMAT_KEY, HEAD_KEY, HISTORY, Head, SETTINGS,
-    SETTINGS_TABLE, StoreHandle, damage, read_head, read_late,
+    BATCHES, BATCHES_TABLE, CREATED_KEY, FORMAT, FORMAT_KEY, HEAD_KEY, HISTORY, Head, HeldEnds, SETTINGS,
+    SETTINGS_TABLE, StoreHandle, damage, read_head,
 };
 use crate::clock::Moment;
 use crate::pesel::Ordinal;
@@ -64,8 +64,8 @@ pub(in super::super) struct Loaded {
     pub(in super::super) snapshot: Snapshot,
     /// Temporary withdrawals that last.
     pub(in super::super) pending: Vec<Due>,
-    /// Those of them that end not after this moment waited for an import.
-    pub(in super::super) late: Option<Stamp>,
+    /// Those of them whose ends waited for imports.
+    pub(in super::super) held: HeldEnds,
 }
 
 /// What a store that was opened again holds.
@@ -75,7 +75,7 @@ pub(in super::super) struct Reopened {
     /// commit failed.
     pub(in super::super) changes: Vec<Changed>,
     /// As in [`Loaded`].
-    pub(in super::super) late: Option<Stamp>,
+    pub(in super::super) held: HeldEnds,
 }
 
 /// The writing side of the store. There is one.
@@ -90,21 +90,21 @@ pub(in super::super) struct Store {
 impl Store {
     /// Opens the store, making it if it is not there, and builds the snapshot.
     pub(in super::super) fn open(opener: Opener, now: Moment) -> Result<Loaded, OpenError> {
-        let (database, head, late, (snapshot, pending)) = guarded(|| {
+        let (database, head, held, (snapshot, pending)) = guarded(|| {
             let database = opener(OpenMode::CreateIfMissing)?;
             if database.begin_read()?.list_tables()?.next().is_none() {
                 initialise(&database, now)?;
             }
             let txn = database.begin_read()?;
             let head = check(&txn)?;
-            let late = read_late(&txn)?;
-            let built = build_snapshot(&txn, &head)?;
+            let held = HeldEnds::read(&txn)?;
+            let built = build_snapshot(&txn, &head, now)?;
             drop(txn);
-            Ok((database, head, late, built))
+            Ok((database, head, held, built))
         })?;
         let database = Arc::new(ArcSwapOption::from_pointee(database));
         let store = Self { opener, handle: StoreHandle { database }, failed: None };
-        Ok(Loaded { store, head, snapshot, pending, late })
+        Ok(Loaded { store, head, snapshot, pending, held })
     }
 
     /// The reading side.
@@ -153,9 +153,9 @@ impl Store {
             let database = (self.opener)(OpenMode::Existing)?;
             let txn = database.begin_read()?;
             let head = check(&txn)?;
-            let (changes, late) = (changes_since(&txn, since)?, read_late(&txn)?);
+            let (changes, held) = (changes_since(&txn, since)?, HeldEnds::read(&txn)?);
             drop(txn);
-            Ok((database, Reopened { head, changes, late }))
+            Ok((database, Reopened { head, changes, held }))
         });
         let (database, reopened) = reopened.map_err(|error| match error {
             OpenError::Store(error) => error,
@@ -220,8 +220,12 @@ fn check(txn: &ReadTransaction) -> Result<Head, OpenError> {
     }
 }
 
-fn build_snapshot(txn: &ReadTransaction, head: &Head) -> Result<(Snapshot, Vec<Due>), OpenError> {
-    let mut builder = Builder::new();
+fn build_snapshot(
+    txn: &ReadTransaction,
+    head: &Head,
+    now: Moment,
+) -> Result<(Snapshot, Vec<Due>), OpenError> {
+    let mut builder = Builder::new(now);
     let mut pending = Vec::new();
     let histories = ReadHistories::of(txn)?;
     for row in histories.rows()? {

@@ -20,6 +20,7 @@ mod codec;
 mod error;
 mod export;
 mod feeds;
+mod held;
 mod histories;
 mod history;
 mod idempotency;
@@ -33,11 +34,12 @@ use arc_swap::ArcSwapOption;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
 use agreement::Agreement;
-pub(super) use append::{Appended, Appending, Waiting};
+pub(super) use append::{Appended, Appending};
 pub(super) use bulk::Bulk;
 pub use error::{Damage, OpenError, StoreError};
 pub use export::RegisterExport;
 pub(super) use feeds::{Delivered, FeedAnswer};
+pub(super) use held::HeldEnds;
 use histories::ReadHistories;
 pub(super) use history::Record;
 use history::fold;
@@ -51,7 +53,7 @@ use row::Row;
 
 use super::event::{ChainHash, EventsPage, StoredEvent};
 use super::feed::FeedStanding;
-use super::words::{Sequence, Stamp};
+use super::words::Sequence;
 use crate::clock::Moment;
 use crate::pesel::Ordinal;
 
@@ -72,9 +74,6 @@ const RENUMBERINGS_TABLE: TableDefinition<'static, (u32, u64), ()> = TableDefini
 const FORMAT_KEY: &str = "format";
 const CREATED_KEY: &str = "created";
 const HEAD_KEY: &str = "head";
-/// Set while ends of temporary withdrawals wait for an import that is not complete:
-/// those not after this moment, in seconds of a stamp.
-const LATE_KEY: &str = "late-ends";
 
 /// Where the register stands, written with every commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -309,20 +308,6 @@ fn events_by_sequence(
         events.push(row[place].clone());
     }
     Ok(events)
-}
-
-fn decode_late(bytes: &[u8]) -> Result<Stamp, Damage> {
-    let seconds = bytes.try_into().map(u32::from_le_bytes);
-    seconds
-        .map(Stamp::from_seconds)
-        .map_err(|_| damage(SETTINGS, None, "the moment of ends that wait is not readable"))
-}
-
-/// Up to which moment ends wait for an import; `None` when none does.
-fn read_late(txn: &ReadTransaction) -> Result<Option<Stamp>, StoreError> {
-    let settings = txn.open_table(SETTINGS_TABLE)?;
-    let late = settings.get(LATE_KEY)?;
-    Ok(late.map(|value| decode_late(value.value())).transpose()?)
 }
 
 fn read_head(txn: &ReadTransaction) -> Result<Head, StoreError> {

@@ -3,7 +3,7 @@
 
 use super::super::event::Filing;
 use super::super::snapshot::SnapshotHead;
-use super::super::store::{Appending, Loaded, RegisterImport, Store, Waiting};
+use super::super::store::{Appending, Loaded, RegisterImport, Store};
 use super::*;
 
 const PEOPLE: u32 = 40;
@@ -52,10 +52,10 @@ impl Bare {
             let record = appending.record(event.ordinal).expect("readable");
             self.events.push(appending.append(record, event).expect("appended"));
         }
-        let appended = appending.finish(Stamp::from_seconds(0), Waiting::default()).expect("written");
+        let appended = appending.finish(Stamp::from_seconds(0), None).expect("written");
         txn.commit().expect("durable");
         let next = SnapshotHead { sequence: appended.head.sequence, as_of: appended.head.as_of };
-        (*snapshot, *head) = (snapshot.apply(appended.changes, next), appended.head);
+        (*snapshot, *head) = (snapshot.apply(appended.changes, moment(0), next), appended.head);
         assert_eq!(appended.backlog, self.backlog());
     }
 

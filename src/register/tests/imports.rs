@@ -169,13 +169,15 @@ fn one_import_changes_only_so_much() {
         ],
         false,
     );
-    let refused = CommandError::MassChange { reserved_before: 1_000, change: 201 };
+    let refused = CommandError::MassChange { reserved_before: 1_000, removed: 0, added: 201 };
     assert_eq!(grown, [Ok(100), Ok(0), Ok(100), Err(refused), Err(CommandError::ImportEnded)]);
     assert_eq!(opened.reader.snapshot().reserved_count(), 1_200);
-    let refused = CommandError::MassChange { reserved_before: 1_200, change: -13 };
+    let refused = CommandError::MassChange { reserved_before: 1_200, removed: 13, added: 0 };
     assert_eq!(run(vec![withdrawals(0, 12), withdrawals(12, 1)], false), [Ok(12), Err(refused)]);
-    // What a run takes away and adds counts together.
-    assert_eq!(run(vec![[withdrawals(100, 20), reservations(1_300, 20)].concat()], false), [Ok(40)]);
+    // What a run adds makes up for nothing that it takes away.
+    let exchanged =
+        run(vec![[withdrawals(100, 11), reservations(1_300, 11)].concat(), withdrawals(111, 1)], false);
+    assert!(matches!(exchanged[..], [Ok(22), Err(CommandError::MassChange { .. })]), "{exchanged:?}");
     assert_eq!(run(vec![withdrawals(200, 700)], true), [Ok(700)]);
     // Lines that change nothing are no change.
     let repeated = line(person(1_000), Reservation, -1, Channel::PeselRegister);

@@ -5,6 +5,7 @@ mod crash;
 mod disk;
 mod failures;
 mod feeds;
+mod held_ends;
 mod history;
 mod imports;
 mod model;

@@ -149,7 +149,7 @@ fn publish(opened: &Opened) {
             .collect();
         let begun = Instant::now();
         for change in changes {
-            snapshot = std::sync::Arc::new(snapshot.apply(change, head));
+            snapshot = std::sync::Arc::new(snapshot.apply(change, moment(0), head));
         }
         let took = begun.elapsed().as_micros() as f64 / f64::from(rounds);
         figure("apply of one batch, µs", format!("{size} changes: {took}"));

@@ -101,18 +101,19 @@ impl Writer {
     pub(super) fn retry(&mut self) {
         let Some(failure) = &mut self.failure else { return };
         match self.store.reopen(self.head.sequence) {
-            Ok(Reopened { head, changes, late }) => {
+            Ok(Reopened { head, changes, held }) => {
                 failure.phase = Phase::Opened(Instant::now() + TRUSTED_AFTER);
                 let is_relapse = failure.is_relapse;
                 if head.sequence > self.head.sequence {
                     let base = self.publisher.last();
-                    self.show(&base, head, changes, late);
-                    self.late_until = late;
-                    // An import that was told of the failure will be sent again.
-                    if let Some(late) = late.filter(|_| self.late.is_empty() && self.schedule.has_late()) {
-                        self.late.await_interrupted(late, self.clock.now());
-                    }
+                    // Of commands or of an import, nobody knows; what is held says the store.
+                    self.schedule.follow_imports(&changes);
+                    self.show(&base, head, changes);
                 }
+                // An import that was told of the failure will be sent again.
+                let of_it = held.beyond(&self.stored_held);
+                self.schedule.hold_interrupted(of_it.numbers(), Instant::now());
+                self.stored_held = held;
                 if !is_relapse {
                     self.tell_writable();
                 }

@@ -3,6 +3,7 @@
 mod failure;
 mod group;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,12 +16,12 @@ use failure::Failure;
 use super::super::current::Publisher;
 use super::super::schedule::{Due, Schedule};
 use super::super::snapshot::{Changed, Snapshot, SnapshotHead};
-use super::super::store::{Damage, Head, OpenError, Store, StoreError};
+use super::super::store::{Damage, Head, HeldEnds, OpenError, Store, StoreError};
 use super::super::words::Stamp;
 use super::batch::{self, Standing, Verdict};
-use super::late::Late;
 use super::measure::{Counted, Measures};
 use super::prepare::Prepared;
+use super::run::{Chunk, Ledger};
 use super::thread::WriterThread;
 use super::{CommandError, Commander, Health, Message};
 use crate::clock::Clock;
@@ -36,12 +37,11 @@ pub(in super::super) struct Writer {
     head: Head,
     publisher: Publisher,
     /// Follows what is published.
-    schedule: Schedule,
+    schedule: Schedule<Ledger>,
     /// Follows it too.
     prepared: Prepared,
-    late: Late,
-    /// Ends not after this moment wait for an import; as the last commit says.
-    late_until: Option<Stamp>,
+    /// What a start would find held; as the last commit says.
+    stored_held: HeldEnds,
     clock: Clock,
     queue: mpsc::Receiver<Message>,
     health: Arc<ArcSwap<Health>>,
@@ -73,8 +73,8 @@ impl Writer {
         store: Store,
         head: Head,
         publisher: Publisher,
-        schedule: Schedule,
-        late: Option<Stamp>,
+        pending: Vec<Due>,
+        held: HeldEnds,
         clock: Clock,
     ) -> Result<(Commander, WriterThread), OpenError> {
         // A runtime for waiting on queue, stop and retry together.
@@ -86,10 +86,9 @@ impl Writer {
             store,
             head,
             publisher,
-            schedule,
+            schedule: Schedule::of(pending),
             prepared: Prepared::default(),
-            late: Late::default(),
-            late_until: late,
+            stored_held: held,
             clock,
             queue,
             health: Arc::clone(&commander.health),
@@ -98,9 +97,8 @@ impl Writer {
             chunks_per_commit: IMPORT_CHUNKS_PER_COMMIT_MAX,
             settle_at: Some(Instant::now()),
         };
-        if let Some(late) = late.filter(|_| writer.schedule.has_late()) {
-            writer.late.await_interrupted(late, writer.clock.now());
-        }
+        // Whoever sent the imports will send them again, now that somebody listens.
+        writer.schedule.hold_interrupted(writer.stored_held.numbers(), Instant::now());
         writer.carry_out(&[])?;
         let thread = std::thread::Builder::new()
             .name("register-writer".into())
@@ -140,8 +138,9 @@ impl Writer {
         let look_at = match retry_at {
             Some(_) => None,
             None => {
-                let wait = self.wait().map(|wait| Instant::now() + wait);
-                [wait, self.settle_at, trusted_at].into_iter().flatten().min()
+                let wait = self.schedule.wait(self.clock.unix_millis(), Instant::now());
+                let scheduled = wait.map(|wait| Instant::now() + wait);
+                [scheduled, self.settle_at, trusted_at].into_iter().flatten().min()
             }
         };
         let has_schedule = look_at.is_some();
@@ -199,33 +198,13 @@ impl Writer {
         }
     }
 
-    /// How long to wait before the next look at clock and import.
-    fn wait(&self) -> Option<Duration> {
-        let wait = self.schedule.wait(self.clock.unix_millis());
-        if self.late.is_over() {
-            Some(Duration::ZERO)
-        } else if self.late.is_empty() {
-            wait
-        } else {
-            Some(wait.map_or(Late::TICK, |wait| wait.min(Late::TICK)))
-        }
-    }
-
-    /// What waits for imports that are complete, or will not be, waits no longer.
-    fn release_late(&mut self) {
-        if self.late.is_over() {
-            self.late.clear();
-            self.schedule.release();
-        }
-    }
-
     fn carry_out(&mut self, messages: &[Message]) -> Result<Vec<Verdict>, StoreError> {
         let now = Stamp::try_from(self.clock.now()).map_err(|_| Damage {
             table: "clock",
             sequence: None,
             what: "the clock shows a moment that no event can have",
         })?;
-        self.release_late();
+        self.schedule.release(Instant::now());
         // More than one commit takes: the commands wait for the last of them.
         loop {
             let due = self.schedule.due(now, SCHEDULED_PER_COMMIT_MAX);
@@ -239,48 +218,53 @@ impl Writer {
     }
 
     fn commit(&mut self, due: &[Due], messages: &[Message], now: Stamp) -> Result<Vec<Verdict>, StoreError> {
-        if due.is_empty() && messages.is_empty() {
+        let chunks = || messages.iter().filter_map(Message::chunk);
+        let held = self.held_with(chunks());
+        if due.is_empty() && messages.is_empty() && held.is_none() {
             return Ok(Vec::new());
         }
         let base = self.publisher.last();
         let begun = Instant::now();
-        let late = self.late_until.filter(|_| self.schedule.has_late());
-        let standing = Standing { head: self.head, base: &base, prepared: &self.prepared, late, now };
+        let held_now = held.as_ref();
+        let standing =
+            Standing { head: self.head, base: &base, prepared: &self.prepared, held: held_now, now };
         let (verdicts, appended) = guarded(|| batch::run(&self.store, standing, due, messages))?;
         self.schedule.settle(due);
-        let imports = messages.iter().filter_map(|message| match message {
-            Message::Import(chunk, _) => Some(&chunk.ledger),
-            _ => None,
-        });
-        let imported = imports.clone().next().map(|_| now);
-        // A new import that names a number which waits is one that broke off, sent again.
-        let is_sent_again = messages.iter().any(|message| match message {
-            Message::Import(chunk, _) if !self.late.awaits(&chunk.ledger) => {
-                chunk.lines.iter().any(|line| self.schedule.is_late(line.ordinal))
-            }
-            _ => false,
-        });
         if let Some(appended) = appended {
             self.measures.commit(begun.elapsed(), messages.len());
             self.measures.histories_backlog(appended.backlog);
             if appended.backlog > 0 && self.settle_at.is_none() {
                 self.settle_at = Some(Instant::now() + SETTLE_TICK);
             }
-            self.late_until = appended.late;
-            self.show(&base, appended.head, appended.changes, imported);
+            self.stored_held = held.unwrap_or_else(|| std::mem::take(&mut self.stored_held));
+            // Commands and the clock share no commit with imports.
+            match chunks().next() {
+                Some(_) => self.schedule.follow_imports(&appended.changes),
+                None => self.schedule.follow(&appended.changes),
+            }
+            self.show(&base, appended.head, appended.changes);
             self.recovered();
         }
-        if self.schedule.has_late() {
-            if is_sent_again {
-                self.late.forget_broken_off();
-            }
-            imports.for_each(|ledger| self.late.await_import(ledger));
+        for chunk in chunks() {
+            self.schedule.told(&chunk.ledger, chunk.withdrawals());
         }
         if let Some(first) = due.first() {
             let late = self.clock.unix_millis() - i64::from(first.at.seconds()) * 1_000;
             self.measures.scheduled(due.len(), late);
         }
         Ok(verdicts)
+    }
+
+    /// What a start is to find held behind a commit with these chunks, when that is
+    /// another than now: what they tell, too, although the clock or they themselves
+    /// may have more to tell of it.
+    fn held_with<'a>(&self, chunks: impl Iterator<Item = &'a Chunk>) -> Option<HeldEnds> {
+        let mut held = Cow::Borrowed(self.schedule.held());
+        let mut told = chunks.flat_map(Chunk::withdrawals).map(|due| due.ordinal.value()).peekable();
+        if told.peek().is_some() {
+            held.to_mut().extend(told);
+        }
+        (!self.stored_held.is(&held)).then(|| held.into())
     }
 
     /// Puts some histories of the backlog in their places, when it is time.
@@ -311,16 +295,12 @@ impl Writer {
         }
     }
 
-    /// Shows readers what is durable; the schedule follows. Of an import, ends not
-    /// after `imported` wait for it.
-    fn show(&mut self, base: &Snapshot, head: Head, changes: Vec<Changed>, imported: Option<Stamp>) {
-        match imported {
-            Some(now) => self.schedule.follow_import(&changes, now),
-            None => self.schedule.follow(&changes),
-        }
+    /// Shows readers what is durable.
+    fn show(&mut self, base: &Snapshot, head: Head, changes: Vec<Changed>) {
         self.prepared.follow(&changes);
         self.head = head;
-        let next = base.apply(changes, SnapshotHead { sequence: head.sequence, as_of: head.as_of });
+        let next = SnapshotHead { sequence: head.sequence, as_of: head.as_of };
+        let next = base.apply(changes, self.clock.now(), next);
         self.measures.published(&next);
         self.measures.scheduled_pending(self.schedule.len());
         self.publisher.publish(next);
