@@ -113,6 +113,13 @@ pub enum Outcome {
     Answered(Answer),
     /// The asked moment lies before the entry's last change.
     NeedsHistory,
+    /// Nobody knows.
+    Unknown(Unknown),
+}
+
+/// Why a question has no answer. It is a refusal, never "not reserved".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
     /// The number's temporary withdrawal has ended, and the register has not recorded
     /// that yet: it is reserved again, or something else was recorded that this
     /// state of the register does not know. No answer.
@@ -143,12 +150,12 @@ pub fn answer(_permit: &Permit, query: &Query, snapshot: &Snapshot, now: Moment)
     if matches!(state, State::Withdrawn { .. })
         && let Some(since) = snapshot.overdue(query.ordinal, moment)
     {
-        return Outcome::Overdue { since: since.min(now) };
+        return Outcome::Unknown(Unknown::Overdue { since: since.min(now) });
     }
     let answer = Answer::of(state);
     match query.when {
         When::Now => Outcome::Answered(answer),
-        When::At(_) if answer.last_change() > Some(now) => Outcome::AheadOfNow,
+        When::At(_) if answer.last_change() > Some(now) => Outcome::Unknown(Unknown::AheadOfNow),
         When::At(at) => match snapshot.state_at(query.ordinal, at) {
             AsOf::Known(state) => Outcome::Answered(Answer::of(state)),
             AsOf::History => Outcome::NeedsHistory,
@@ -255,7 +262,7 @@ mod tests {
             match answer(&permit, &query, &snapshot, moment(now)) {
                 Outcome::Answered(answer) => Some(answer.reserved()),
                 outcome => {
-                    assert_eq!(outcome, Outcome::Overdue { since: moment(3_600) });
+                    assert_eq!(outcome, Outcome::Unknown(Unknown::Overdue { since: moment(3_600) }));
                     None
                 }
             }
@@ -302,7 +309,11 @@ mod tests {
             world.file(2 + (now + 60) as u32, Change::Reservation);
             let query = Query::new(numbered(1), at.map(moment), moment(now)).expect("not in the future");
             let outcome = answer(&permit, &query, &world.reader.snapshot(), moment(now));
-            assert_eq!(outcome, Outcome::Overdue { since: moment(since) }, "at {at:?}, asked at {now}");
+            assert_eq!(
+                outcome,
+                Outcome::Unknown(Unknown::Overdue { since: moment(since) }),
+                "at {at:?}, asked at {now}"
+            );
         }
     }
 
@@ -338,8 +349,8 @@ mod tests {
         // About a given moment: not known while the change lies ahead, and as by the
         // register's moments when the clock has come to it.
         for at in [-1, 0, 60] {
-            assert_eq!(ask(2, Some(at), 60).1, Outcome::AheadOfNow);
-            assert_eq!(ask(3, Some(at), 60).1, Outcome::AheadOfNow);
+            assert_eq!(ask(2, Some(at), 60).1, Outcome::Unknown(Unknown::AheadOfNow));
+            assert_eq!(ask(3, Some(at), 60).1, Outcome::Unknown(Unknown::AheadOfNow));
             assert!(matches!(ask(1, Some(at), 60).1, Outcome::Answered(_)));
             let known = Answer { reserved_at: None, withdrawn_at: None };
             assert_eq!(ask(3, Some(at), 86_400).1, Outcome::Answered(known));

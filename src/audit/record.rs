@@ -139,6 +139,8 @@ pub enum Refusal {
     MalformedLine,
     /// The moment asked about lies ahead.
     FutureMoment,
+    /// The register did not know then what to answer about the number.
+    RegisterUnavailable,
 }
 
 /// A verification read back from the trail: the evidence.

@@ -238,29 +238,6 @@ impl Problem {
             .retry_after(Duration::from_secs(5))
     }
 
-    /// 503 of a number whose temporary withdrawal has ended, which the register has known
-    /// since `since` and not recorded yet.
-    #[must_use]
-    pub fn overdue(since: Moment) -> Self {
-        Self::new(
-            Code::RegisterUnavailable,
-            "a temporary withdrawal has ended and is not recorded as ended yet, so no answer is given",
-        )
-        .with("unavailable_since", since.to_string())
-        .retry_after(Duration::from_secs(1))
-    }
-
-    /// 503 of a number whose last change lies ahead of the clock.
-    #[must_use]
-    pub fn ahead_of_clock() -> Self {
-        // Since when, nobody knows: it is the clock that was set.
-        Self::new(
-            Code::RegisterUnavailable,
-            "a change lies ahead of the clock, so what was so before it is not known; ask about now",
-        )
-        .retry_after(Duration::from_secs(5))
-    }
-
     /// 503 of a full queue.
     #[must_use]
     pub fn overloaded() -> Self {

@@ -201,11 +201,9 @@ fn a_number_whose_withdrawal_has_ended_is_never_told_to_be_free() {
     drop(begin_import(&demo, &many));
     let mut caller = demo.caller();
     let mut outage: Option<Value> = None;
-    for (path, body) in [
-        ("/v1/verify", json!({"pesel": number(0)})),
-        ("/v1/verify", json!({"pesel": number(0), "at": end})),
-        ("/v1/verify/batch", json!({"pesels": [number(1), number(0)]})),
-    ] {
+    for (path, body) in
+        [("/v1/verify", json!({"pesel": number(0)})), ("/v1/verify", json!({"pesel": number(0), "at": end}))]
+    {
         let reply = caller.post(path, &body);
         assert_eq!(reply.problem(), (503, "register-unavailable".to_owned()), "{body}");
         // Since the register has known of it, and that in every answer.
@@ -214,6 +212,29 @@ fn a_number_whose_withdrawal_has_ended_is_never_told_to_be_free() {
         assert_eq!(*outage.get_or_insert(since.clone()), since);
         assert_eq!(reply.header("retry-after"), Some("1"));
     }
+    // It takes nobody else's answer away, and that it had none is on record.
+    let unknown = |mut result: Value| {
+        let since = result.as_object_mut().and_then(|fields| fields.remove("unavailable_since"));
+        assert_eq!(since, outage);
+        assert_eq!(
+            result.as_object_mut().and_then(|fields| fields.remove("error")),
+            Some("register-unavailable".into())
+        );
+        result
+    };
+    let batch = caller.post("/v1/verify/batch", &json!({"pesels": [number(0), number(1)]})).good();
+    assert_eq!(unknown(batch["results"][0].clone()), json!({"pesel": number(0)}));
+    assert_eq!(
+        (&batch["results"][1]["pesel"], &batch["results"][1]["reserved"]),
+        (&number(1).into(), &true.into())
+    );
+    let id = batch["verification_id"].as_str().expect("an id");
+    let evidence = caller.get(&format!("/v1/verifications/{id}")).good();
+    assert_eq!(evidence["results"][0], json!({"error": "register-unavailable"}));
+    assert_eq!(evidence["results"][1]["reserved"], true);
+    let lines = caller.stream(&format!("\"{}\"\n\"{}\"\n\"{}\"\n", number(1), number(0), number(1)));
+    assert_eq!(unknown(lines[1].clone()), json!({"index": 1}));
+    assert_eq!([&lines[0]["reserved"], &lines[2]["reserved"]], [true, true]);
     let before = json!({"pesel": number(0), "at": "2024-04-30T23:59:59Z"});
     assert_eq!(caller.post("/v1/verify", &before).good()["reserved"], false);
     assert_eq!(caller.verify(&number(1)).good()["reserved"], true);

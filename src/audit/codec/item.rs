@@ -92,6 +92,7 @@ const fn refusal_code(refusal: Refusal) -> u8 {
         Refusal::InvalidPesel(PeselError::Checksum) => 4,
         Refusal::MalformedLine => 5,
         Refusal::FutureMoment => 6,
+        Refusal::RegisterUnavailable => 7,
     }
 }
 
@@ -103,6 +104,7 @@ const fn refusal_of(code: u8) -> Option<Refusal> {
         4 => Refusal::InvalidPesel(PeselError::Checksum),
         5 => Refusal::MalformedLine,
         6 => Refusal::FutureMoment,
+        7 => Refusal::RegisterUnavailable,
         _ => return None,
     })
 }

@@ -34,6 +34,7 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         Refusal::InvalidPesel(PeselError::Checksum),
         Refusal::MalformedLine,
         Refusal::FutureMoment,
+        Refusal::RegisterUnavailable,
     ])
 }
 

@@ -16,7 +16,7 @@ use crate::http::problem::{Code, Problem};
 use crate::http::reply::{self, Reply};
 use crate::limits::BATCH_BODY_BYTES_MAX;
 use crate::pesel::{Pesel, PeselError};
-use crate::query::{Answer, Query};
+use crate::query::{Answer, Query, Unknown};
 
 pub(super) async fn verify(
     connection: &Connection,
@@ -57,7 +57,8 @@ pub(super) async fn verify(
     };
     let items = results.iter().map(|result| match result {
         Ok((pesel, answer)) => Item::verified(pesel.ordinal(), told(answer)),
-        Err(error) => Item::Refused(Refusal::InvalidPesel(*error)),
+        Err(NoAnswer::Invalid(error)) => Item::Refused(Refusal::InvalidPesel(*error)),
+        Err(NoAnswer::Unknown(..)) => Item::Refused(Refusal::RegisterUnavailable),
     });
     let pending = worker.recorder.record_batch(&verification, items).map_err(unrecorded)?;
     permit.spend();
@@ -72,7 +73,8 @@ pub(super) async fn verify(
         }
         match result {
             Ok((pesel, answer)) => render::batch_item(&mut out, pesel, answer),
-            Err(error) => render::batch_refusal(&mut out, text, error.reason()),
+            Err(NoAnswer::Invalid(error)) => render::batch_refusal(&mut out, text, error.reason()),
+            Err(NoAnswer::Unknown(pesel, unknown)) => render::batch_unknown(&mut out, pesel, *unknown),
         }
     }
     out.put_slice(b"]}");
@@ -82,17 +84,26 @@ pub(super) async fn verify(
     Ok(reply)
 }
 
-type Results = Vec<Result<(Pesel, Answer), PeselError>>;
+type Results = Vec<Result<(Pesel, Answer), NoAnswer>>;
+
+/// Why a number of the batch has no answer.
+enum NoAnswer {
+    Invalid(PeselError),
+    Unknown(Pesel, Unknown),
+}
 
 /// Puts each answer beside its number again.
-fn results(asked: &ask::Batch<'_>, answers: &[Answer]) -> Result<Results, Problem> {
+fn results(asked: &ask::Batch<'_>, answers: &[Result<Answer, Unknown>]) -> Result<Results, Problem> {
     let mut answers = answers.iter();
     asked
         .numbers
         .iter()
         .map(|(_, number)| match number {
-            Ok(pesel) => Ok(Ok((*pesel, *answers.next().ok_or_else(Problem::internal)?))),
-            Err(error) => Ok(Err(*error)),
+            Ok(pesel) => Ok(match *answers.next().ok_or_else(Problem::internal)? {
+                Ok(answer) => Ok((*pesel, answer)),
+                Err(unknown) => Err(NoAnswer::Unknown(*pesel, unknown)),
+            }),
+            Err(error) => Ok(Err(NoAnswer::Invalid(*error))),
         })
         .collect()
 }

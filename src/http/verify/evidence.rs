@@ -101,6 +101,9 @@ fn result(item: &Item<String>, index: Option<u64>) -> Value {
         Item::Refused(Refusal::FutureMoment) => {
             fields.insert("error".into(), "future-moment".into());
         }
+        Item::Refused(Refusal::RegisterUnavailable) => {
+            fields.insert("error".into(), "register-unavailable".into());
+        }
     }
     Value::Object(fields)
 }

@@ -9,65 +9,65 @@ use crate::clock::Moment;
 use crate::gate::Permit;
 use crate::http::plane::Worker;
 use crate::http::problem::Problem;
-use crate::query::{self, Answer, Outcome, Query, When};
+use crate::query::{self, Answer, Outcome, Query, Unknown, When};
 use crate::register::Sequence;
 
 /// Answers that belong together.
 pub(super) struct Answered {
     /// In the order of the questions.
-    pub(super) answers: Vec<Answer>,
+    pub(super) answers: Vec<Result<Answer, Unknown>>,
     /// The state that they are taken from.
     pub(super) register: RegisterState,
     /// As of when they hold.
     pub(super) answered_at: Moment,
 }
 
-/// The answers to all queries, from one state of the register.
+/// The answers to all queries, from one state of the register. A number about which
+/// nobody knows has none, and takes nobody else's away.
 pub(super) async fn answer_all(
     worker: &Worker,
     permit: &Permit,
     queries: &[Query],
 ) -> Result<Answered, Problem> {
     let mut patience = Patience::default();
-    let (from_memory, late, ahead, register, sequence, now) = loop {
-        let (mut late, mut ahead, mut overdue) = (Vec::new(), false, None);
+    let (mut answers, late, register, sequence, now) = loop {
+        let (mut late, mut is_overdue) = (Vec::new(), false);
         let looked_up = {
             let snapshot = worker.handles.register.snapshot();
             let now = now(worker);
-            let from_memory: Vec<Option<Answer>> = queries
+            let from_memory: Vec<Option<Result<Answer, Unknown>>> = queries
                 .iter()
                 .enumerate()
-                .map(|(place, query)| {
-                    match query::answer(permit, query, &snapshot, now) {
-                        Outcome::Answered(answer) => return Some(answer),
-                        Outcome::NeedsHistory => late.push((place, *query)),
-                        Outcome::Overdue { since } => overdue = Some(since),
-                        Outcome::AheadOfNow => ahead = true,
+                .map(|(place, query)| match query::answer(permit, query, &snapshot, now) {
+                    Outcome::Answered(answer) => Some(Ok(answer)),
+                    Outcome::Unknown(unknown) => {
+                        is_overdue |= matches!(unknown, Unknown::Overdue { .. });
+                        Some(Err(unknown))
                     }
-                    None
+                    Outcome::NeedsHistory => {
+                        late.push((place, *query));
+                        None
+                    }
                 })
                 .collect();
-            (from_memory, late, ahead, RegisterState::of(&snapshot), snapshot.sequence(), now)
+            (from_memory, late, RegisterState::of(&snapshot), snapshot.sequence(), now)
         };
         // All of them again, from the next state: they belong together.
-        match overdue {
-            Some(since) => patience.wait(since).await?,
-            None => break looked_up,
+        if !is_overdue || !patience.wait().await {
+            break looked_up;
         }
     };
-    if ahead {
-        return Err(Problem::ahead_of_clock());
-    }
-    let mut answers = from_memory;
     if !late.is_empty() {
         let (places, late): (Vec<usize>, Vec<Query>) = late.into_iter().unzip();
         for (place, answer) in places.into_iter().zip(from_history(worker, permit, late, sequence).await?) {
-            answers[place] = Some(answer);
+            answers[place] = Some(Ok(answer));
         }
     }
     // A question without an answer is never "not reserved".
     let answers = answers.into_iter().collect::<Option<Vec<_>>>().ok_or_else(Problem::internal)?;
-    let answered_at = query::answered_at(now, queries.iter().zip(&answers));
+    let known =
+        queries.iter().zip(&answers).filter_map(|(query, answer)| Some((query, answer.as_ref().ok()?)));
+    let answered_at = query::answered_at(now, known);
     Ok(Answered { answers, register, answered_at })
 }
 

@@ -9,7 +9,7 @@ use crate::audit::Receipt;
 use crate::clock::Moment;
 use crate::http::verify::ask::LineError;
 use crate::pesel::Pesel;
-use crate::query::Answer;
+use crate::query::{Answer, Unknown};
 use crate::register::Snapshot;
 
 /// The register's state that an answer was taken from.
@@ -69,6 +69,24 @@ pub(super) fn batch_refusal(out: &mut BytesMut, text: &str, reason: &str) {
     out.put_slice(b"\"}");
 }
 
+/// One number of a batch about which nobody knows.
+pub(super) fn batch_unknown(out: &mut BytesMut, pesel: &Pesel, unknown: Unknown) {
+    out.put_slice(b"{\"pesel\":\"");
+    out.put_slice(pesel.digit_bytes());
+    out.put_slice(b"\",\"error\":\"register-unavailable\"");
+    since(out, unknown);
+    out.put_u8(b'}');
+}
+
+/// From when the outage of a number counts, where that is known.
+fn since(out: &mut BytesMut, unknown: Unknown) {
+    if let Unknown::Overdue { since } = unknown {
+        out.put_slice(b",\"unavailable_since\":\"");
+        out.put_slice(&since.rfc3339());
+        out.put_u8(b'"');
+    }
+}
+
 /// One answered line of a stream; the chunk's first line carries `head`.
 pub(super) fn stream_line(
     out: &mut BytesMut,
@@ -108,13 +126,18 @@ pub(super) fn stream_refusal(out: &mut BytesMut, index: u64, refusal: LineRefusa
         LineRefusal::Line(LineError::Pesel(error)) => ("invalid-pesel", Some(error.reason())),
         LineRefusal::Line(LineError::Malformed) => ("malformed-request", None),
         LineRefusal::FutureMoment => ("future-moment", None),
+        LineRefusal::Unknown(_) => ("register-unavailable", None),
     };
     out.put_slice(code.as_bytes());
     if let Some(reason) = reason {
         out.put_slice(b"\",\"reason\":\"");
         out.put_slice(reason.as_bytes());
     }
-    out.put_slice(b"\"}\n");
+    out.put_u8(b'"');
+    if let LineRefusal::Unknown(unknown) = refusal {
+        since(out, unknown);
+    }
+    out.put_slice(b"}\n");
 }
 
 /// Why a line has no answer.
@@ -122,6 +145,7 @@ pub(super) fn stream_refusal(out: &mut BytesMut, index: u64, refusal: LineRefusa
 pub(super) enum LineRefusal {
     Line(LineError),
     FutureMoment,
+    Unknown(Unknown),
 }
 
 fn answer_fields(out: &mut BytesMut, answer: &Answer) {

@@ -13,7 +13,7 @@ use crate::http::plane::{Connection, Verdict};
 use crate::http::problem::{Code, Problem};
 use crate::http::reply::{self, Reply};
 use crate::limits::SINGLE_BODY_BYTES_MAX;
-use crate::query::{self, Outcome, Query};
+use crate::query::{self, Outcome, Query, Unknown};
 
 pub(super) async fn verify(
     connection: &Connection,
@@ -35,13 +35,14 @@ pub(super) async fn verify(
             let in_memory = query::answer(&permit, &query, &snapshot, now);
             (now, query, in_memory, RegisterState::of(&snapshot), snapshot.sequence())
         };
-        let Outcome::Overdue { since } = looked_up.2 else { break looked_up };
-        Box::pin(patience.wait(since)).await?;
+        let is_overdue = matches!(looked_up.2, Outcome::Unknown(Unknown::Overdue { .. }));
+        if !is_overdue || !Box::pin(patience.wait()).await {
+            break looked_up;
+        }
     };
     let answer = match in_memory {
         Outcome::Answered(answer) => answer,
-        Outcome::Overdue { since } => return Err(Problem::overdue(since)),
-        Outcome::AheadOfNow => return Err(Problem::ahead_of_clock()),
+        Outcome::Unknown(unknown) => return Err(unknown.into()),
         Outcome::NeedsHistory => {
             let answers = Box::pin(history::from_history(worker, &permit, vec![query], sequence)).await?;
             answers.first().copied().ok_or_else(Problem::internal)?

@@ -33,6 +33,7 @@ impl Line {
                 LineRefusal::Line(ask::LineError::Pesel(error)) => Refusal::InvalidPesel(*error),
                 LineRefusal::Line(ask::LineError::Malformed) => Refusal::MalformedLine,
                 LineRefusal::FutureMoment => Refusal::FutureMoment,
+                LineRefusal::Unknown(_) => Refusal::RegisterUnavailable,
             }),
         }
     }
@@ -77,6 +78,7 @@ pub(crate) fn read_for_fuzzing(lines: &[u8], now: Moment) -> Vec<String> {
         (Err(LineRefusal::Line(ask::LineError::Malformed)), _) => "malformed-request".to_owned(),
         (Err(LineRefusal::Line(ask::LineError::Pesel(_))), _) => "invalid-pesel".to_owned(),
         (Err(LineRefusal::FutureMoment), _) => "future-moment".to_owned(),
+        (Err(LineRefusal::Unknown(_)), _) => unreachable!("nothing was asked yet"),
         (Ok(_), pesel) => format!(
             "{} {:?} {:?}",
             pesel.map_or_else(String::new, |pesel| pesel.digits().to_owned()),

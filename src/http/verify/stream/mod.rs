@@ -158,7 +158,10 @@ impl Stream {
         let results = asked
             .iter()
             .map(|line| match &line.query {
-                Ok(_) => next.next().map(Ok).ok_or_else(Problem::internal),
+                Ok(_) => {
+                    let answer = next.next().ok_or_else(Problem::internal)?;
+                    Ok(answer.map_err(LineRefusal::Unknown))
+                }
                 Err(refusal) => Ok(Err(*refusal)),
             })
             .collect::<Result<Vec<_>, Problem>>()?;
