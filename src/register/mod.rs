@@ -90,34 +90,71 @@ impl RegisterConfig {
     pub const CACHE_BYTES_DEFAULT: usize = 32 * 1024 * 1024;
 }
 
-/// Opens the register, making it if it is not there, and starts its writer.
-/// Returns when the snapshot is built and shows every re-reservation that fell due
-/// while nobody was there to carry it out; those that an import brought too late and
-/// that wait for the rest of it wait on (see [`ImportRun::finish`]).
+/// Opens the register and starts its writer: [`read`], then [`ReadRegister::start`].
 ///
 /// # Errors
-/// When the file cannot be read or its content does not hold together: it says
-/// where.
+/// As both.
 pub fn open(config: &RegisterConfig, clock: Clock) -> Result<(Reader, Commander, WriterThread), OpenError> {
-    open_with(file_opener(config.path.clone(), config.cache_bytes), clock)
+    read(config, &clock)?.start(clock)
 }
 
 /// Reads the register without starting its writer: nothing falls due, nothing
 /// changes.
 ///
 /// # Errors
-/// As [`open`].
-pub fn load(config: &RegisterConfig, clock: &Clock) -> Result<Snapshot, OpenError> {
-    Ok(Store::open(file_opener(config.path.clone(), config.cache_bytes), clock.now())?.snapshot)
+/// When the file is not there, cannot be read, or its content does not hold together:
+/// it says where.
+pub fn read(config: &RegisterConfig, clock: &Clock) -> Result<ReadRegister, OpenError> {
+    read_with(file_opener(config.path.clone(), config.cache_bytes), clock)
 }
 
+fn read_with(opener: Opener, clock: &Clock) -> Result<ReadRegister, OpenError> {
+    Ok(ReadRegister(Store::open(opener, clock.now())?))
+}
+
+/// A register as it was read. It can be compared with what else is known before
+/// anything is done to it.
+#[must_use = "nothing serves it until it is started"]
+pub struct ReadRegister(Loaded);
+
+impl ReadRegister {
+    /// What it holds.
+    #[must_use]
+    pub const fn snapshot(&self) -> &Snapshot {
+        &self.0.snapshot
+    }
+
+    /// The same, without what a writer needs.
+    #[must_use]
+    pub fn into_snapshot(self) -> Snapshot {
+        self.0.snapshot
+    }
+
+    /// Starts its writer. Returns when the snapshot shows every re-reservation that
+    /// fell due while nobody was there to carry it out; those that an import brought
+    /// too late and that wait for the rest of it wait on (see [`ImportRun::finish`]).
+    ///
+    /// # Errors
+    /// When the store cannot be written, or the system refuses a thread.
+    pub fn start(self, clock: Clock) -> Result<(Reader, Commander, WriterThread), OpenError> {
+        let Loaded { store, head, snapshot, pending, late } = self.0;
+        let publisher = Publisher::new(snapshot);
+        let reader = Reader::new(publisher.current(), store.handle());
+        let schedule = Schedule::of(pending, late, clock.now());
+        let (commander, thread) = Writer::start(store, head, publisher, schedule, late, clock)?;
+        Ok((reader, commander, thread))
+    }
+}
+
+impl std::fmt::Debug for ReadRegister {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ReadRegister").field(&self.0.snapshot).finish()
+    }
+}
+
+#[cfg(test)]
 fn open_with(opener: Opener, clock: Clock) -> Result<(Reader, Commander, WriterThread), OpenError> {
-    let Loaded { store, head, snapshot, pending, late } = Store::open(opener, clock.now())?;
-    let publisher = Publisher::new(snapshot);
-    let reader = Reader::new(publisher.current(), store.handle());
-    let schedule = Schedule::of(pending, late, clock.now());
-    let (commander, thread) = Writer::start(store, head, publisher, schedule, late, clock)?;
-    Ok((reader, commander, thread))
+    read_with(opener, &clock)?.start(clock)
 }
 
 #[cfg(test)]

@@ -150,7 +150,17 @@ impl Instance {
 
     /// Waits for its end.
     pub(crate) fn ended(&mut self) -> ExitStatus {
-        wait_for("the end of the process", || self.child.try_wait().expect("a child"))
+        wait_for("the end of the process", || self.try_ended())
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn try_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child")
+    }
+
+    /// Whether it says that all planes answer.
+    pub(crate) fn answers(&self) -> bool {
+        self.addresses().is_some()
     }
 
     /// SIGTERM, and a good end.

@@ -34,6 +34,7 @@ mod register;
 mod rights;
 mod serve;
 mod sockets;
+mod stores;
 mod stream;
 mod tls;
 mod windows;
