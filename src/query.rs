@@ -207,6 +207,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let config = RegisterConfig { path: dir.path().join("r"), cache_bytes: 1 << 20 };
         let (clock, hand) = Clock::manual(moment(0));
+        register::create(&config.path, moment(0)).expect("a register");
         let (reader, commander, thread) = register::open(&config, clock).expect("it opens");
         World { reader, commander, _thread: thread, hand, _dir: dir }
     }

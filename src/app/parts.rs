@@ -6,7 +6,7 @@ use crate::access::{AccessThread, AccessWriter, DirectoryReader};
 use crate::audit::{AuditUnavailable, FoundTrail, Recovered, Trail, TrailThread};
 use crate::backup::Backups;
 use crate::clock::Clock;
-use crate::datadir::DataDir;
+use crate::datadir::{DataDir, DataDirError};
 use crate::register::{Commander, Reader, Sequence, WriterThread};
 
 /// Register, access and trail, opened.
@@ -117,8 +117,12 @@ impl Parts {
 }
 
 /// A register behind the answers that were given from it is an older copy, or another
-/// one: it would call numbers free that are not.
+/// one: it would call numbers free that are not. A trail without a record was lost:
+/// whoever makes one writes some.
 fn agree(data: &DataDir, register: Sequence, trail: &Recovered) -> Result<(), InstanceError> {
+    if trail.records == 0 {
+        return Err(InstanceError::new("start", DataDirError::Lacks(data.trail())));
+    }
     let named = trail.register_sequence_max;
     if named <= register.value() {
         return Ok(());

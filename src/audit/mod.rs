@@ -64,5 +64,5 @@ pub use record::{Item, Refusal, RegisterState, Shape, Told, Verification, Verifi
 pub use recorder::{LocalRecorder, Recorder};
 pub use recover::Recovered;
 pub use shared::Durability;
-pub use start::{FoundTrail, find, open};
+pub use start::{FoundTrail, create, find, open};
 pub use trail::{OpenError, Trail, TrailConfig, TrailHealth, TrailStatus, TrailThread};

@@ -1,6 +1,8 @@
 //! A start: finds the trail as it was left, and begins a run on it.
 
 use std::fmt;
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::damage::ReadError;
@@ -9,13 +11,17 @@ use super::meters;
 use super::record::Opened;
 use super::recover::{Recovered, recover};
 use super::segment::{HEADER_BYTES, Links, segment_name};
-use super::shared::{Progress, Shared};
+use super::shared::{Durability, Progress, Shared};
 use super::spare::{Preparer, SpareSlot};
 use super::trail::{OpenError, Stopping, Trail, TrailConfig, TrailThread};
 use super::walk::{End as TrailEnd, Last, Walked, io_error};
 use super::writer::{Active, OwnRecordError, Writer, record_bytes_max};
 use crate::clock::Clock;
 use crate::environment::Environment;
+
+/// Bytes of a new trail's first segment: little, since nobody has said yet how large
+/// segments are to be.
+const FIRST_SEGMENT_BYTES: u64 = 1024 * 1024;
 
 /// A trail that was found sound and on which this run has written nothing yet: what it
 /// says can be compared with the other stores first.
@@ -76,6 +82,27 @@ impl fmt::Debug for FoundTrail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FoundTrail").field("recovered", &self.engine.recovered).finish_non_exhaustive()
     }
+}
+
+/// Makes a trail in a directory that has none: a run that begins and ends, so that a
+/// trail without a record is one that was lost. What its first segment has no room for
+/// goes into the next, of the size that the configuration says.
+///
+/// # Errors
+/// As [`open`], and when there is a trail already.
+pub fn create(dir: PathBuf, clock: Clock, version: &str, environment: Environment) -> Result<(), OpenError> {
+    if dir.exists() {
+        return Err(OpenError::Io(dir, io::ErrorKind::AlreadyExists.into()));
+    }
+    let config = TrailConfig {
+        dir,
+        durability: Durability::Flush,
+        segment_bytes: FIRST_SEGMENT_BYTES,
+        pending_bytes_max: FIRST_SEGMENT_BYTES as usize,
+        start_check_bytes: u64::MAX,
+    };
+    let (_, thread, _) = open(config, clock, version, environment)?;
+    thread.close().map_err(|error| OpenError::Write(error.to_string()))
 }
 
 /// [`find()`], and begins at once.

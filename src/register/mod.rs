@@ -47,7 +47,7 @@ pub mod bulk;
 
 mod exchange;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use bulk::bulk_load;
 pub use command::{
@@ -69,11 +69,11 @@ pub use words::{
     Sequence, Stamp,
 };
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use command::Writer;
 use current::Publisher;
 use schedule::Schedule;
-use store::{Loaded, Opener, Store, file_opener};
+use store::{Bulk, Loaded, OpenMode, Opener, Store, file_opener};
 
 /// Where the register lies and how much of it redb may keep in memory.
 #[derive(Debug, Clone)]
@@ -88,6 +88,16 @@ pub struct RegisterConfig {
 impl RegisterConfig {
     /// The cache where nothing else is said: 32 MiB.
     pub const CACHE_BYTES_DEFAULT: usize = 32 * 1024 * 1024;
+}
+
+/// Makes an empty register in a new file. Nothing else but a [`bulk_load`] and a
+/// [`RegisterImport`] makes one: a start that found none would call every number free.
+///
+/// # Errors
+/// When there is a file already, or the disk fails.
+pub fn create(path: &Path, created: Moment) -> Result<(), OpenError> {
+    Bulk::create(path, RegisterConfig::CACHE_BYTES_DEFAULT, created)?.finish()?;
+    Ok(())
 }
 
 /// Opens the register and starts its writer: [`read`], then [`ReadRegister::start`].
@@ -105,11 +115,11 @@ pub fn open(config: &RegisterConfig, clock: Clock) -> Result<(Reader, Commander,
 /// When the file is not there, cannot be read, or its content does not hold together:
 /// it says where.
 pub fn read(config: &RegisterConfig, clock: &Clock) -> Result<ReadRegister, OpenError> {
-    read_with(file_opener(config.path.clone(), config.cache_bytes), clock)
+    read_with(file_opener(config.path.clone(), config.cache_bytes), OpenMode::Existing, clock)
 }
 
-fn read_with(opener: Opener, clock: &Clock) -> Result<ReadRegister, OpenError> {
-    Ok(ReadRegister(Store::open(opener, clock.now())?))
+fn read_with(opener: Opener, mode: OpenMode, clock: &Clock) -> Result<ReadRegister, OpenError> {
+    Ok(ReadRegister(Store::open(opener, mode, clock.now())?))
 }
 
 /// A register as it was read. It can be compared with what else is known before
@@ -152,9 +162,10 @@ impl std::fmt::Debug for ReadRegister {
     }
 }
 
+/// Makes what is not there.
 #[cfg(test)]
 fn open_with(opener: Opener, clock: Clock) -> Result<(Reader, Commander, WriterThread), OpenError> {
-    read_with(opener, &clock)?.start(clock)
+    read_with(opener, OpenMode::CreateIfMissing, &clock)?.start(clock)
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::{Demo, Home, Instance, filing, wait_for};
+use crate::harness::{Demo, Home, Instance, filing, program, wait_for};
+use crate::serve::{Served, init, write_config};
 
 /// A demo told of one more reservation, and stopped; the register as it was before.
 fn with_a_later_reservation() -> (Home, String, Vec<u8>) {
@@ -57,4 +58,64 @@ fn an_older_register_is_refused_and_the_newest_goes_on() {
 
 fn content(home: &Home) -> Vec<u8> {
     fs::read(home.segments().remove(0)).expect("a segment")
+}
+
+/// What is missing was lost: none is made in its place. For both who start on a directory.
+#[test]
+fn a_start_makes_no_store_in_the_place_of_a_lost_one() {
+    let demo = Demo::new(100);
+    let pesel = demo.numbers("reserved.csv").remove(0);
+    let home = demo.stop();
+    let config = write_config(home.path(), "test", "", "");
+    let serve = || {
+        let mut command = program();
+        command.arg("serve").arg("--config").arg(&config);
+        command
+    };
+    let aside = home.path().join("aside");
+    for name in ["register.redb", "access.redb", "trail"] {
+        let store = home.data().join(name);
+        let says: [&str; 2] = [&path_of(&home, name), "is missing or empty"];
+        fs::rename(&store, &aside).expect("moved");
+        for command in [home.command(&[]), serve()] {
+            refused(command, home.path(), &says);
+        }
+        assert!(!store.exists(), "{name}");
+        if name == "trail" { fs::create_dir(&store) } else { fs::write(&store, "") }.expect("made");
+        for command in [home.command(&[]), serve()] {
+            refused(command, home.path(), &says);
+        }
+        if name == "trail" { fs::remove_dir(&store) } else { fs::remove_file(&store) }.expect("removed");
+        fs::rename(&aside, &store).expect("moved back");
+    }
+    // Nothing has ever been written into it.
+    let trail = home.data().join("trail");
+    fs::rename(&trail, &aside).expect("moved");
+    fs::create_dir(&trail).expect("made");
+    fs::write(trail.join("00000000000000000001.seg"), vec![0; 1 << 20]).expect("written");
+    refused(home.command(&[]), home.path(), &[&path_of(&home, "trail"), "is missing or empty"]);
+    fs::remove_dir_all(&trail).expect("removed");
+    fs::rename(&aside, &trail).expect("moved back");
+
+    let demo = home.start(&[]);
+    assert_eq!(demo.caller().verify(&pesel).good()["reserved"], true);
+    demo.stop();
+}
+
+#[test]
+fn a_start_on_an_empty_directory_names_init_and_makes_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    let config = write_config(dir.path(), "test", "", "");
+    for _ in 0..2 {
+        let mut command = program();
+        command.arg("serve").arg("--config").arg(&config);
+        refused(command, dir.path(), &[&data.to_string_lossy(), "`peselgate init` makes one"]);
+        assert!(fs::read_dir(&data).map_or(true, |mut names| names.next().is_none()));
+        fs::create_dir_all(&data).expect("a directory");
+    }
+    init(&data, "test");
+    let served = Served::start_in(dir, "test", "", "");
+    assert_eq!(served.instance.ask_ops("/readyz").status, 200);
+    served.instance.stop();
 }

@@ -44,9 +44,7 @@ use history::fold;
 pub use idempotency::Idempotency;
 pub(super) use idempotency::Remembered;
 pub use import::{RegisterHeld, RegisterImport};
-#[cfg(test)]
-pub(super) use load::OpenMode;
-pub(super) use load::{Loaded, Opener, Reopened, Store, file_opener};
+pub(super) use load::{Loaded, OpenMode, Opener, Reopened, Store, file_opener};
 use row::Row;
 
 use super::event::{ChainHash, EventsPage, StoredEvent};
