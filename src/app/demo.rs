@@ -23,6 +23,7 @@ use crate::datadir::{DataDir, DemoFacts};
 use crate::environment::Environment;
 use crate::gate::FailureLimits;
 use crate::http::plane::{PlaneSettings, Proxies};
+use crate::limits::CLOCK_BEHIND_SECONDS_MAX;
 use crate::register::{Channel, Registrant};
 use crate::telemetry::{self, LogFormat};
 
@@ -213,6 +214,7 @@ fn blueprint(data: &DataDir, options: &DemoOptions) -> Result<Blueprint, Instanc
     Ok(Blueprint {
         environment: Environment::Test,
         data_directory: data.path().to_owned(),
+        clock_behind_max: Duration::from_secs(CLOCK_BEHIND_SECONDS_MAX),
         verification_listen: vec![Place::Address(options.listen)],
         plane: PlaneSettings {
             threads: options.threads.unwrap_or(cores),

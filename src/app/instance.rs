@@ -77,6 +77,7 @@ pub async fn run(
     surroundings: Surroundings<'_>,
 ) -> Result<(), InstanceError> {
     let Surroundings { passed, metrics, clock, ready, reload } = surroundings;
+    let clock = clock.guarded(blueprint.clock_behind_max);
     let sockets = Sockets::bind(&blueprint, passed).map_err(InstanceError::plain)?;
     let addresses = sockets.addresses().map_err(|error| InstanceError::new("sockets", error))?;
     let tls = Certificates::load(&blueprint)?;

@@ -38,6 +38,13 @@ impl Parts {
         let (register, (trail, (directory, access, access_thread))) = (register??, rest?);
         // Nothing is written before it is known that they belong together.
         agree(data, register.snapshot().sequence(), trail.recovered())?;
+        clock.has_recorded(register.snapshot().as_of());
+        if let Some(stamp) = trail.recovered().last_stamp {
+            clock.has_recorded(stamp);
+        }
+        if let Err(behind) = clock.judged() {
+            tracing::error!(%behind, "nothing is answered and no change taken until the clock has caught up");
+        }
         let (register, commander, register_thread) =
             register.start(clock.clone()).map_err(|error| InstanceError::new("register", error))?;
         let (trail, trail_thread, recovered) = trail
@@ -67,7 +74,6 @@ impl Parts {
         })
     }
 
-    #[expect(clippy::type_complexity, reason = "two parts on their way into the struct")]
     fn find_trail_and_open_access(
         blueprint: &Blueprint,
         data: &DataDir,

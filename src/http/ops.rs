@@ -96,6 +96,9 @@ impl OpsHandles {
         if *self.phase.borrow() == Phase::Draining {
             reasons.push("draining: the instance is shutting down".to_owned());
         }
+        if let Err(behind) = self.clock.judged() {
+            reasons.push(format!("clock: {behind}"));
+        }
         match self.trail.health() {
             TrailHealth::Writable => {}
             TrailHealth::NoSpace { since, reason } => {

@@ -5,7 +5,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::{Demo, Home, Instance, filing, program, wait_for};
+use peselgate::clock::{Clock, Moment};
+use peselgate::pesel::Ordinal;
+use peselgate::register::{Channel, Registrant, bulk_load};
+use serde_json::json;
+
+use crate::client::Caller;
+use crate::harness::{Demo, Home, Instance, fictional, filing, program, wait_for};
 use crate::serve::{Served, init, write_config};
 
 /// A demo told of one more reservation, and stopped; the register as it was before.
@@ -118,4 +124,56 @@ fn a_start_on_an_empty_directory_names_init_and_makes_nothing() {
     let served = Served::start_in(dir, "test", "", "");
     assert_eq!(served.instance.ask_ops("/readyz").status, 200);
     served.instance.stop();
+}
+
+/// Recorded by a clock that was ahead of this one, which nobody then believes until it
+/// has caught up, or an operator says that it is right.
+#[test]
+fn a_clock_behind_what_is_on_record_answers_nothing_and_takes_nothing() {
+    let served = Served::start("test", "", "");
+    let (key, token) = (served.key(), served.source_token("bank"));
+    let Served { instance, dir } = served;
+    instance.stop();
+    let register = dir.path().join("data").join("register.redb");
+    fs::remove_file(&register).expect("removed");
+    let ahead = Moment::from_unix_seconds(Clock::system().now().unix_seconds() + 3_600);
+    let reserved = Ordinal::new(81_000_000).expect("an ordinal");
+    let registrant = Registrant::new("Kancelaria").expect("a name");
+    bulk_load(&register, 1 << 20, ahead, [(reserved, ahead)], Channel::Bank, &registrant).expect("made");
+    let pesel = reserved.pesel().digits().to_owned();
+
+    let served = Served::start_in(dir, "test", "", "");
+    let ready = served.instance.ask_ops("/readyz");
+    assert_eq!(ready.status, 503);
+    let says = format!("but something was recorded at {ahead}");
+    assert!(ready.text().contains(&says), "{}", ready.text());
+    let mut caller = Caller::new(served.instance.verification, &key);
+    for (path, body) in [
+        ("/v1/verify", json!({"pesel": pesel})),
+        ("/v1/verify", json!({"pesel": fictional(81_000_001)})),
+        ("/v1/verify/batch", json!({"pesels": [pesel]})),
+    ] {
+        let reply = caller.post(path, &body);
+        assert_eq!(reply.problem(), (503, "register-unavailable".to_owned()));
+        assert_eq!(reply.json().get("unavailable_since"), None, "nobody knows since when");
+    }
+    let stream = caller.stream(&format!("\"{pesel}\"\n"));
+    assert_eq!(stream[0]["error"], "register-unavailable");
+    let mut source = Caller::new(served.instance.admin, &token);
+    let mut filing = filing(&fictional(81_000_001));
+    filing["channel"] = json!("bank");
+    let refused = source.post("/admin/v1/reservations", &filing);
+    assert_eq!(refused.problem(), (503, "register-unavailable".to_owned()));
+    assert_eq!(caller.get("/v1/status").good()["register"]["sequence"], 1);
+    let Served { instance, dir } = served;
+    instance.stop();
+
+    let mut command = program();
+    command.arg("serve").arg("--config").arg(write_config(dir.path(), "test", "", ""));
+    command.env("PESELGATE_DATA__CLOCK_BEHIND_MAX_S", "7200");
+    let instance = Instance::start(command, dir.path());
+    assert_eq!(instance.ask_ops("/readyz").status, 200);
+    assert_eq!(Caller::new(instance.verification, &key).verify(&pesel).good()["reserved"], true);
+    Caller::new(instance.admin, &token).post("/admin/v1/reservations", &filing).good();
+    instance.stop();
 }

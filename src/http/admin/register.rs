@@ -306,6 +306,7 @@ impl From<CommandError> for Problem {
                 .with("change", change),
             CommandError::ImportEnded => Self::new(Code::RegisterUnavailable, detail),
             CommandError::Overloaded => Self::overloaded(),
+            CommandError::ClockBehind(_) => Self::clock_behind(),
             CommandError::Unavailable { since } => Self::register_unavailable(since),
         }
     }

@@ -33,7 +33,7 @@ pub(super) async fn answer_all(
         let (mut late, mut ahead, mut overdue) = (Vec::new(), false, None);
         let looked_up = {
             let snapshot = worker.handles.register.snapshot();
-            let now = now(worker);
+            let now = now(worker)?;
             let from_memory: Vec<Option<Answer>> = queries
                 .iter()
                 .enumerate()

@@ -169,9 +169,12 @@ impl Writer {
         if self.failure.as_ref().is_some_and(|failure| failure.retry_at <= Instant::now()) {
             self.retry();
         }
-        let verdicts = match &self.failure {
-            Some(failure) => Err(failure.since),
-            None => self.carry_out(&messages).map_err(|error| self.fail(&error)),
+        let unavailable = |since| CommandError::Unavailable { since };
+        let verdicts = match (&self.failure, self.clock.judged()) {
+            (Some(failure), _) => Err(unavailable(failure.since)),
+            // What is due even by such a clock is due.
+            (None, Err(behind)) if !messages.is_empty() => Err(CommandError::ClockBehind(behind)),
+            (None, _) => self.carry_out(&messages).map_err(|error| unavailable(self.fail(&error))),
         };
         match verdicts {
             Ok(verdicts) => {
@@ -179,15 +182,15 @@ impl Writer {
                     self.reply(message, verdict);
                 }
             }
-            Err(since) => {
+            Err(error) => {
                 for message in messages {
-                    let unavailable = CommandError::Unavailable { since };
+                    let error = error.clone();
                     let verdict = match &message {
-                        Message::Submit(..) | Message::Renumber(..) => Verdict::Submitted(Err(unavailable)),
-                        Message::PassOver(..) => Verdict::PassedOver(Err(unavailable)),
+                        Message::Submit(..) | Message::Renumber(..) => Verdict::Submitted(Err(error)),
+                        Message::PassOver(..) => Verdict::PassedOver(Err(error)),
                         Message::Import(chunk, _) => {
                             chunk.ledger.end();
-                            Verdict::Imported(Err(unavailable))
+                            Verdict::Imported(Err(error))
                         }
                     };
                     self.reply(message, verdict);
@@ -313,6 +316,7 @@ impl Writer {
         }
         self.prepared.follow(&changes);
         self.head = head;
+        self.clock.has_recorded(head.as_of);
         let next = base.apply(changes, SnapshotHead { sequence: head.sequence, as_of: head.as_of });
         self.measures.published(&next);
         self.measures.scheduled_pending(self.schedule.len());
