@@ -238,6 +238,18 @@ impl Problem {
             .retry_after(Duration::from_secs(5))
     }
 
+    /// 503 of a register of real people in which nothing has been recorded since it was
+    /// made.
+    #[must_use]
+    pub fn not_loaded(since: Moment) -> Self {
+        Self::new(
+            Code::RegisterUnavailable,
+            "nothing has ever been recorded in the register: it is not loaded yet, so no answer is given",
+        )
+        .with("unavailable_since", since.to_string())
+        .retry_after(Duration::from_secs(60))
+    }
+
     /// 503 of a number whose temporary withdrawal ended at `since`, which the register
     /// has not recorded yet.
     #[must_use]

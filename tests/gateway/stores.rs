@@ -2,6 +2,7 @@
 //! never answers "not reserved" from what is left.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -10,8 +11,8 @@ use peselgate::pesel::Ordinal;
 use peselgate::register::{Channel, Registrant, bulk_load};
 use serde_json::json;
 
-use crate::client::Caller;
-use crate::harness::{Demo, Home, Instance, fictional, filing, program, wait_for};
+use crate::client::{Caller, Connection, connect_from};
+use crate::harness::{Demo, Home, Instance, fictional, filing, issue, program, wait_for};
 use crate::serve::{Served, init, write_config};
 
 /// A demo told of one more reservation, and stopped; the register as it was before.
@@ -30,7 +31,7 @@ fn with_a_later_reservation() -> (Home, String, Vec<u8>) {
 fn refused(command: Command, dir: &Path, says: &[&str]) {
     let mut instance = Instance::spawn(command, dir);
     let status = wait_for("a refusal", || {
-        assert!(!instance.answers(), "it has started: {}", instance.stderr());
+        assert!(instance.addresses().is_none(), "it has started: {}", instance.stderr());
         instance.try_ended()
     });
     assert_eq!(status.code(), Some(2), "{}", instance.stderr());
@@ -176,4 +177,39 @@ fn a_clock_behind_what_is_on_record_answers_nothing_and_takes_nothing() {
     assert_eq!(Caller::new(instance.verification, &key).verify(&pesel).good()["reserved"], true);
     Caller::new(instance.admin, &token).post("/admin/v1/reservations", &filing).good();
     instance.stop();
+}
+
+/// "Not reserved" of everybody would be the most dangerous of answers.
+#[test]
+fn a_production_register_answers_once_something_is_recorded() {
+    let served = Served::start("production", "proxy_protocol_from = [\"127.0.0.9\"]", "");
+    let limits = Some([1_000_000, 1_000_000, 1_000_000_000]);
+    let (_, key) = issue(&mut served.admin(), "Bank", &["8.8.8.8"], limits);
+    let mut connection =
+        connect_from([127, 0, 0, 9].into(), served.instance.verification).expect("a connection");
+    connection.write_all(b"PROXY TCP4 8.8.8.8 8.8.4.4 1 443\r\n").expect("written");
+    let mut caller = Caller::with(Connection::over(connection), &key);
+    let (one, other) = (fictional(82_000_000), fictional(82_000_001));
+
+    let ready = served.instance.ask_ops("/readyz");
+    assert_eq!(ready.status, 503);
+    assert!(ready.text().contains("nothing has ever been recorded"), "{}", ready.text());
+    for (path, body) in [
+        ("/v1/verify", json!({"pesel": other})),
+        ("/v1/verify", json!({"pesel": other, "at": "2026-11-01T12:00:00Z"})),
+        ("/v1/verify/batch", json!({"pesels": [other]})),
+    ] {
+        let reply = caller.post(path, &body);
+        assert_eq!(reply.problem(), (503, "register-unavailable".to_owned()));
+        assert!(reply.json()["unavailable_since"].is_string());
+    }
+    let mut filing = filing(&one);
+    filing["channel"] = json!("bank");
+    Caller::new(served.instance.admin, &served.source_token("bank"))
+        .post("/admin/v1/reservations", &filing)
+        .good();
+    assert_eq!(served.instance.ask_ops("/readyz").status, 200);
+    assert_eq!(caller.verify(&one).good()["reserved"], true);
+    assert_eq!(caller.verify(&other).good()["reserved"], false);
+    served.instance.stop();
 }

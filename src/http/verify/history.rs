@@ -29,10 +29,11 @@ pub(super) async fn answer_all(
     queries: &[Query],
 ) -> Result<Answered, Problem> {
     let mut patience = Patience::default();
-    let (from_memory, late, ahead, register, sequence, now) = loop {
-        let (mut late, mut ahead, mut overdue) = (Vec::new(), false, None);
+    let (from_memory, late, refused, register, sequence, now) = loop {
+        let (mut late, mut refused, mut overdue) = (Vec::new(), None, None);
         let looked_up = {
             let snapshot = worker.handles.register.snapshot();
+            let register = RegisterState::of(&snapshot);
             let now = now(worker)?;
             let from_memory: Vec<Option<Answer>> = queries
                 .iter()
@@ -42,12 +43,13 @@ pub(super) async fn answer_all(
                         Outcome::Answered(answer) => return Some(answer),
                         Outcome::NeedsHistory => late.push((place, *query)),
                         Outcome::Overdue { since } => overdue = Some(since),
-                        Outcome::AheadOfNow => ahead = true,
+                        Outcome::NotLoaded => refused = Some(Problem::not_loaded(register.as_of)),
+                        Outcome::AheadOfNow => refused = Some(Problem::ahead_of_clock()),
                     }
                     None
                 })
                 .collect();
-            (from_memory, late, ahead, RegisterState::of(&snapshot), snapshot.sequence(), now)
+            (from_memory, late, refused, register, snapshot.sequence(), now)
         };
         // All of them again, from the next state: they belong together.
         match overdue {
@@ -55,8 +57,8 @@ pub(super) async fn answer_all(
             None => break looked_up,
         }
     };
-    if ahead {
-        return Err(Problem::ahead_of_clock());
+    if let Some(refused) = refused {
+        return Err(refused);
     }
     let mut answers = from_memory;
     if !late.is_empty() {

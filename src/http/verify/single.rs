@@ -41,6 +41,7 @@ pub(super) async fn verify(
     let answer = match in_memory {
         Outcome::Answered(answer) => answer,
         Outcome::Overdue { since } => return Err(Problem::overdue(since)),
+        Outcome::NotLoaded => return Err(Problem::not_loaded(register.as_of)),
         Outcome::AheadOfNow => return Err(Problem::ahead_of_clock()),
         Outcome::NeedsHistory => {
             let answers = Box::pin(history::from_history(worker, &permit, vec![query], sequence)).await?;
