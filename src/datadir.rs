@@ -20,6 +20,25 @@ pub struct DataDir {
     _lock: File,
 }
 
+/// Which directory stores belong to: the chain value of the first group of its trail,
+/// which no other trail has and which a backup takes with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity([u8; 32]);
+
+impl Identity {
+    /// Of the first group's chain value.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// As it is stored.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
 /// What a demo's directory was made with (`demo.json`). Other directories have no
 /// such file: what else they are is written in their stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,11 +3,11 @@
 use super::blueprint::Blueprint;
 use super::instance::InstanceError;
 use crate::access::{AccessThread, AccessWriter, DirectoryReader};
-use crate::audit::{AuditUnavailable, FoundTrail, Recovered, Trail, TrailThread};
+use crate::audit::{AuditUnavailable, FoundTrail, Trail, TrailThread};
 use crate::backup::Backups;
 use crate::clock::Clock;
 use crate::datadir::{DataDir, DataDirError};
-use crate::register::{Commander, Reader, Sequence, WriterThread};
+use crate::register::{Commander, ReadRegister, Reader, WriterThread};
 
 /// Register, access and trail, opened.
 pub(super) struct Parts {
@@ -37,7 +37,7 @@ impl Parts {
         let register = register.map_err(|_| InstanceError::new("register", "its opening panicked"));
         let (register, (trail, (directory, access, access_thread))) = (register??, rest?);
         // Nothing is written before it is known that they belong together.
-        agree(data, register.snapshot().sequence(), trail.recovered())?;
+        agree(data, &register, &trail)?;
         clock.has_recorded(register.snapshot().as_of());
         if let Some(stamp) = trail.recovered().last_stamp {
             clock.has_recorded(stamp);
@@ -122,24 +122,30 @@ impl Parts {
     }
 }
 
-/// A register behind the answers that were given from it is an older copy, or another
-/// one: it would call numbers free that are not. A trail without a record was lost:
-/// whoever makes one writes some.
-fn agree(data: &DataDir, register: Sequence, trail: &Recovered) -> Result<(), InstanceError> {
-    if trail.records == 0 {
+/// Whether register and trail belong together. A trail without a record was lost:
+/// whoever makes one writes some. A register behind the answers that were given from it
+/// is an older copy: it would call numbers free that are not.
+fn agree(data: &DataDir, register: &ReadRegister, trail: &FoundTrail) -> Result<(), InstanceError> {
+    let found = |error: &dyn std::fmt::Display| InstanceError::new("audit trail", error);
+    let Some(identity) = trail.identity().map_err(|error| found(&error))? else {
         return Err(InstanceError::new("start", DataDirError::Lacks(data.trail())));
+    };
+    let refused = |why: &str| {
+        let why = format!(
+            "{} {why}. Put the newest one of this directory back, or restore the whole directory from a backup",
+            data.register().display()
+        );
+        Err(InstanceError::new("register", why))
+    };
+    let (named, last) = (trail.recovered().register_sequence_max, register.snapshot().sequence().value());
+    if named > last {
+        return refused(&format!(
+            "ends with event {last}, but an answer on the trail names event {named}: it is an older copy"
+        ));
     }
-    let named = trail.register_sequence_max;
-    if named <= register.value() {
-        return Ok(());
+    match register.belongs_to(identity) {
+        Ok(true) => Ok(()),
+        Ok(false) => refused("and the trail beside it are of two directories"),
+        Err(error) => Err(InstanceError::new("register", error)),
     }
-    Err(InstanceError::new(
-        "register",
-        format!(
-            "{} ends with event {}, but an answer on the trail names event {named}: it is an older copy or \
-             another directory's. Put the newest one back, or restore the whole directory from a backup",
-            data.register().display(),
-            register.value()
-        ),
-    ))
 }

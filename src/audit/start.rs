@@ -5,18 +5,21 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::damage::ReadError;
+use super::damage::{Flaw, ReadError};
 use super::disk::{Directory, Disk};
 use super::meters;
 use super::record::Opened;
 use super::recover::{Recovered, recover};
-use super::segment::{HEADER_BYTES, Links, segment_name};
+use super::segment::{
+    CHAIN_BYTES, Chain, GROUP_HEADER_BYTES, GroupHeader, HEADER_BYTES, Links, segment_name,
+};
 use super::shared::{Durability, Progress, Shared};
 use super::spare::{Preparer, SpareSlot};
 use super::trail::{OpenError, Stopping, Trail, TrailConfig, TrailThread};
-use super::walk::{End as TrailEnd, Last, Walked, io_error};
+use super::walk::{End as TrailEnd, Last, Walked, damage, io_error, open as open_segment};
 use super::writer::{Active, OwnRecordError, Writer, record_bytes_max};
 use crate::clock::Clock;
+use crate::datadir::Identity;
 use crate::environment::Environment;
 
 /// Bytes of a new trail's first segment: little, since nobody has said yet how large
@@ -49,6 +52,18 @@ impl FoundTrail {
         &self.engine.recovered
     }
 
+    /// Which directory it is the trail of; `None` when nothing was ever written on it.
+    ///
+    /// # Errors
+    /// When its first group cannot be read.
+    pub fn identity(&self) -> Result<Option<Identity>, OpenError> {
+        if self.engine.recovered.records == 0 {
+            return Ok(None);
+        }
+        let chain = first_chain_value(&*self.engine.shared.disk).map_err(OpenError::Read)?;
+        Ok(Some(Identity::from_bytes(chain)))
+    }
+
     /// Writes the record that opens this run of `version`, and starts the writer and
     /// the preparer of segments.
     ///
@@ -76,6 +91,19 @@ impl FoundTrail {
         thread.writing = Some(writing);
         Ok((Trail(shared), thread, recovered))
     }
+}
+
+/// The chain value of the trail's first group.
+fn first_chain_value(disk: &dyn Disk) -> Result<Chain, ReadError> {
+    const FIRST: u64 = 1;
+    let io = |error| io_error(disk, FIRST, error);
+    let mut window = open_segment(disk, FIRST)?;
+    let at = HEADER_BYTES as u64;
+    let flawed = |flaw| damage(disk, FIRST, at, flaw);
+    let header = GroupHeader::parse(window.at(at, GROUP_HEADER_BYTES).map_err(io)?).map_err(flawed)?;
+    let end = at + u64::from(header.bytes);
+    let chain = window.at(end - CHAIN_BYTES as u64, CHAIN_BYTES).map_err(io)?;
+    chain.try_into().map_err(|_| flawed(Flaw::GroupLength))
 }
 
 impl fmt::Debug for FoundTrail {

@@ -70,6 +70,7 @@ pub use words::{
 };
 
 use crate::clock::{Clock, Moment};
+use crate::datadir::Identity;
 use command::Writer;
 use current::Publisher;
 use schedule::Schedule;
@@ -132,6 +133,15 @@ impl ReadRegister {
     #[must_use]
     pub const fn snapshot(&self) -> &Snapshot {
         &self.0.snapshot
+    }
+
+    /// Whether it belongs to this data directory. One that has not been told yet is
+    /// told now.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub fn belongs_to(&self, directory: Identity) -> Result<bool, StoreError> {
+        self.0.store.belongs_to(directory)
     }
 
     /// The same, without what a writer needs.

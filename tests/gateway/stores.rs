@@ -63,6 +63,26 @@ fn an_older_register_is_refused_and_the_newest_goes_on() {
     demo.stop();
 }
 
+/// Sound in itself and as long as its trail wants it, but of another directory: of the
+/// test environment, say.
+#[test]
+fn a_register_of_another_directory_is_refused() {
+    let (one, other) = (Demo::new(100), Demo::new(200));
+    let pesel = one.numbers("reserved.csv").remove(0);
+    one.caller().verify(&pesel).good();
+    let (one, other) = (one.stop(), other.stop());
+    let file = one.data().join("register.redb");
+    let own = fs::read(&file).expect("a register");
+    fs::copy(other.data().join("register.redb"), &file).expect("copied");
+    for _ in 0..2 {
+        refused(one.command(&[]), one.path(), &[&path_of(&one, "register.redb"), "are of two directories"]);
+    }
+    fs::write(&file, own).expect("written");
+    let one = one.start(&[]);
+    assert_eq!(one.caller().verify(&pesel).good()["reserved"], true);
+    one.stop();
+}
+
 fn content(home: &Home) -> Vec<u8> {
     fs::read(home.segments().remove(0)).expect("a segment")
 }
