@@ -140,6 +140,7 @@ struct Holders {
 impl Holders {
     fn new(runtime: &LocalRuntime, path: &Path, keys: usize) -> Self {
         let limits = KeyLimits::new(1_000_000_000, 1_000_000_000, 1_000_000_000_000).expect("limits");
+        access::create(path, Environment::Test).expect("made");
         let (directory, writer, thread) =
             access::open(path, Environment::Test, Clock::system(), limits).expect("opened");
         let name = |text| Name::parse(text).expect("a name");

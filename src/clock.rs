@@ -1,9 +1,15 @@
 //! Moments and the clock; the only room that reads the system's time.
 
+mod behind;
+
 use std::fmt;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
+
+pub use behind::ClockBehind;
+use behind::Guard;
 
 /// A moment (chwila): a whole second of UTC, counted from 1970-01-01T00:00:00Z.
 ///
@@ -203,7 +209,10 @@ impl<'de> serde::Deserialize<'de> for Moment {
 
 /// Where the present moment comes from; passed in, so that a test can turn it.
 #[derive(Clone)]
-pub struct Clock(Source);
+pub struct Clock {
+    source: Source,
+    guard: Option<Arc<Guard>>,
+}
 
 #[derive(Clone)]
 enum Source {
@@ -216,14 +225,14 @@ impl Clock {
     /// The system's wall clock.
     #[must_use]
     pub const fn system() -> Self {
-        Self(Source::System)
+        Self { source: Source::System, guard: None }
     }
 
     /// A clock that stands still until its hand is moved; for tests.
     #[must_use]
     pub fn manual(start: Moment) -> (Self, ClockHand) {
         let (hand, millis) = watch::channel(start.0 * 1000);
-        (Self(Source::Manual(millis)), ClockHand(hand))
+        (Self { source: Source::Manual(millis), guard: None }, ClockHand(hand))
     }
 
     /// The present whole second.
@@ -235,7 +244,7 @@ impl Clock {
     /// Milliseconds since 1970, for identifiers that sort by time.
     #[must_use]
     pub fn unix_millis(&self) -> i64 {
-        match &self.0 {
+        match &self.source {
             Source::System => match SystemTime::now().duration_since(UNIX_EPOCH) {
                 Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
                 Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX),
@@ -247,7 +256,7 @@ impl Clock {
     /// Waits until somebody moves the hand. Nobody says when the system's clock
     /// is set, so that one has to be looked at from time to time.
     pub async fn moved(&mut self) {
-        if let Source::Manual(millis) = &mut self.0
+        if let Source::Manual(millis) = &mut self.source
             && millis.changed().await.is_ok()
         {
             return;
@@ -258,7 +267,7 @@ impl Clock {
 
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
+        f.write_str(match self.source {
             Source::System => "Clock(system)",
             Source::Manual(_) => "Clock(manual)",
         })

@@ -8,12 +8,35 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+const REGISTER: &str = "register.redb";
+const ACCESS: &str = "access.redb";
+const TRAIL: &str = "trail";
+
 /// A data directory that this process alone may write. The lock lasts as long
 /// as the value does, and ends with the process however it ends.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
     _lock: File,
+}
+
+/// Which directory stores belong to: the chain value of the first group of its trail,
+/// which no other trail has and which a backup takes with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity([u8; 32]);
+
+impl Identity {
+    /// Of the first group's chain value.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// As it is stored.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
 }
 
 /// What a demo's directory was made with (`demo.json`). Other directories have no
@@ -56,6 +79,10 @@ impl DemoFacts {
 pub enum DataDirError {
     /// Another process holds it.
     InUse(PathBuf),
+    /// It holds none of the three stores.
+    Bare(PathBuf),
+    /// It holds some of the stores, and this one is missing or empty.
+    Lacks(PathBuf),
     /// The file system refused.
     Io(PathBuf, io::Error),
 }
@@ -64,6 +91,18 @@ impl std::fmt::Display for DataDirError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::InUse(path) => write!(f, "data directory {} is in use by another process", path.display()),
+            Self::Bare(path) => write!(
+                f,
+                "data directory {} holds no gateway: `peselgate init` makes one, `peselgate restore` makes \
+                 one of a backup",
+                path.display()
+            ),
+            Self::Lacks(path) => write!(
+                f,
+                "{} is missing or empty, and none is made in its place: put it back, or restore the whole \
+                 directory from a backup",
+                path.display()
+            ),
             Self::Io(path, error) => write!(f, "data directory {}: {error}", path.display()),
         }
     }
@@ -93,6 +132,34 @@ impl DataDir {
         }
     }
 
+    /// Takes a directory in which all stores have been made. Makes nothing in one that
+    /// lacks any.
+    ///
+    /// # Errors
+    /// As [`Self::lock`]; [`DataDirError::Bare`] and [`DataDirError::Lacks`].
+    pub fn lock_made(path: &Path) -> Result<Self, DataDirError> {
+        has_stores(path)?;
+        let data = Self::lock(path)?;
+        // Once more, now that nobody else is at work in it.
+        data.has_stores()?;
+        Ok(data)
+    }
+
+    /// Whether register, access store and trail are there. What is missing was lost,
+    /// wherever another is: a new one in its place would know of nothing.
+    ///
+    /// # Errors
+    /// [`DataDirError::Bare`] and [`DataDirError::Lacks`].
+    pub fn has_stores(&self) -> Result<(), DataDirError> {
+        has_stores(&self.path)
+    }
+
+    /// The first of the stores, or what is left of it, that is there.
+    #[must_use]
+    pub fn any_store(&self) -> Option<PathBuf> {
+        [self.register(), self.access(), self.trail()].into_iter().find(|store| store.exists())
+    }
+
     /// Whether a process holds the directory. Asked only where there is doubt: a
     /// directory that nobody holds is held by the question itself for a moment.
     #[must_use]
@@ -111,13 +178,13 @@ impl DataDir {
     /// The trail's segments: `trail/`.
     #[must_use]
     pub fn trail(&self) -> PathBuf {
-        self.path.join("trail")
+        self.path.join(TRAIL)
     }
 
     /// The register's store: `register.redb`.
     #[must_use]
     pub fn register(&self) -> PathBuf {
-        self.path.join("register.redb")
+        self.path.join(REGISTER)
     }
 
     /// What a demo was made with: `demo.json`; written last, so that its presence
@@ -130,13 +197,61 @@ impl DataDir {
     /// Keys and tokens: `access.redb`.
     #[must_use]
     pub fn access(&self) -> PathBuf {
-        self.path.join("access.redb")
+        self.path.join(ACCESS)
+    }
+}
+
+fn has_stores(directory: &Path) -> Result<(), DataDirError> {
+    let stores = [REGISTER, ACCESS, TRAIL].map(|name| directory.join(name));
+    let mut lost = None;
+    let mut is_bare = true;
+    for store in stores {
+        let holds = match std::fs::metadata(&store) {
+            Ok(found) if found.is_dir() => std::fs::read_dir(&store).map(|mut names| names.next().is_some()),
+            Ok(found) => Ok(found.len() > 0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        };
+        is_bare &= !store.exists();
+        if !holds.map_err(|error| DataDirError::Io(store.clone(), error))? {
+            lost.get_or_insert(store);
+        }
+    }
+    match lost {
+        _ if is_bare => Err(DataDirError::Bare(directory.to_owned())),
+        Some(store) => Err(DataDirError::Lacks(store)),
+        None => Ok(()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_is_taken_only_with_all_of_its_stores() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let place = dir.path().join("data");
+        assert!(matches!(DataDir::lock_made(&place), Err(DataDirError::Bare(_))));
+        assert!(!place.exists(), "nothing is made");
+        std::fs::create_dir(&place).expect("made");
+        assert!(matches!(DataDir::lock_made(&place), Err(DataDirError::Bare(_))));
+        assert!(!place.join("lock").exists(), "a restore wants it empty");
+        let lacks = |name: &str| match DataDir::lock_made(&place) {
+            Err(DataDirError::Lacks(store)) => assert_eq!(store, place.join(name)),
+            other => panic!("{other:?}"),
+        };
+        std::fs::write(place.join("access.redb"), "x").expect("written");
+        lacks("register.redb");
+        std::fs::write(place.join("register.redb"), "").expect("written");
+        lacks("register.redb");
+        std::fs::write(place.join("register.redb"), "x").expect("written");
+        lacks("trail");
+        std::fs::create_dir(place.join("trail")).expect("made");
+        lacks("trail");
+        std::fs::write(place.join("trail").join("00000000000000000001.seg"), "x").expect("written");
+        DataDir::lock_made(&place).expect("whole");
+    }
 
     #[test]
     fn the_second_holder_is_refused_until_the_first_lets_go() {

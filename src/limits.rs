@@ -159,6 +159,12 @@ pub const BACKUP_FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Segments of the trail that one backup may hold.
 pub const BACKUP_SEGMENTS_MAX: u64 = 1 << 24;
 
+/// Seconds that the clock may lie behind what is on record, where nothing else is said.
+/// A clock that is kept right steps back by a second or two at the most, and two machines
+/// are seconds apart; the end of a temporary withdrawal, the first thing to go wrong,
+/// would be missed by no more than this.
+pub const CLOCK_BEHIND_SECONDS_MAX: u64 = 60;
+
 const _: () = {
     assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX);
     assert!(HEAD_BYTES_MAX < HTTP2_HEAD_BYTES_READ_MAX as usize);

@@ -2,6 +2,7 @@
 //! the register: no runtime, no clock, no I/O.
 
 use crate::clock::Moment;
+use crate::environment::Environment;
 use crate::gate::Permit;
 use crate::pesel::Ordinal;
 use crate::register::{AsOf, Snapshot, State};
@@ -128,6 +129,12 @@ pub enum Unknown {
         /// later: from then on nobody could be answered. Not after now.
         since: Moment,
     },
+    /// Nothing has ever been recorded in this register of real people: it is not loaded
+    /// yet, and "not reserved" of everybody would be the most dangerous of answers.
+    NotLoaded {
+        /// When it was made.
+        since: Moment,
+    },
     /// The entry's last change lies ahead of the clock, so nobody knows when it
     /// happened, nor what was so at a moment before: no answer.
     AheadOfNow,
@@ -141,7 +148,10 @@ pub enum Unknown {
 /// set back since: a change is in force from its event on. It is then answered as
 /// of [`answered_at`], the moment that an event of that number would get now.
 #[must_use]
-pub fn answer(_permit: &Permit, query: &Query, snapshot: &Snapshot, now: Moment) -> Outcome {
+pub fn answer(permit: &Permit, query: &Query, snapshot: &Snapshot, now: Moment) -> Outcome {
+    if snapshot.is_untouched() && permit.key().environment() == Environment::Production {
+        return Outcome::Unknown(Unknown::NotLoaded { since: snapshot.as_of() });
+    }
     let state = snapshot.state(query.ordinal);
     let moment = match query.when {
         When::Now => now,
@@ -182,7 +192,7 @@ mod tests {
     use std::num::NonZeroU32;
 
     use super::*;
-    use crate::access::testing::test_world;
+    use crate::access::testing::world as access_world;
     use crate::clock::Clock;
     use crate::gate::{FailureLimits, Gate, IdentityCache, Peer};
     use crate::register::{
@@ -194,10 +204,14 @@ mod tests {
     }
 
     fn permit() -> Permit {
-        let world = test_world();
-        let (_, plain) = world.issue(world.new_key(&["10.0.0.0/8"]));
+        permit_of(Environment::Test)
+    }
+
+    fn permit_of(environment: Environment) -> Permit {
+        let world = access_world(environment);
+        let (_, plain) = world.issue(world.new_key(&["8.8.8.0/24"]));
         let gate = Gate::new(world.reader.clone(), FailureLimits::default());
-        let peer = Peer::from_socket("10.0.0.1:4711".parse().expect("socket"));
+        let peer = Peer::from_socket("8.8.8.8:4711".parse().expect("socket"));
         let header = format!("Bearer {}", plain.reveal()).into_bytes();
         let identity = gate.identify(&peer, Some(&header), &mut IdentityCache::default()).expect("known");
         gate.admit(&peer, identity, NonZeroU32::MIN).expect("allowed")
@@ -217,6 +231,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let config = RegisterConfig { path: dir.path().join("r"), cache_bytes: 1 << 20 };
         let (clock, hand) = Clock::manual(moment(0));
+        register::create(&config.path, moment(0)).expect("a register");
         let (reader, commander, thread) = register::open(&config, clock).expect("it opens");
         World { reader, commander, _thread: thread, hand, _dir: dir }
     }
@@ -241,6 +256,29 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
             runtime.block_on(self.commander.submit(submission)).expect("allowed");
         }
+    }
+
+    /// Of real people; one for tests may well be empty.
+    #[test]
+    fn a_register_in_which_nothing_was_recorded_is_not_loaded() {
+        let world = world();
+        let permits = [Environment::Test, Environment::Production].map(permit_of);
+        let ask = |number: u32, at: Option<Moment>| {
+            let query = Query::new(numbered(number), at, moment(9)).expect("not in the future");
+            let snapshot = world.reader.snapshot();
+            permits.each_ref().map(|permit| match answer(permit, &query, &snapshot, moment(9)) {
+                Outcome::Answered(answer) => Some(answer.reserved()),
+                outcome => {
+                    assert_eq!(outcome, Outcome::Unknown(Unknown::NotLoaded { since: snapshot.as_of() }));
+                    None
+                }
+            })
+        };
+        for at in [None, Some(moment(5))] {
+            assert_eq!(ask(1, at), [Some(false), None]);
+        }
+        world.file(1, Change::Reservation);
+        assert_eq!([ask(1, None), ask(2, None)], [[Some(true); 2], [Some(false); 2]]);
     }
 
     /// A state of the register that was taken before a temporary withdrawal ended

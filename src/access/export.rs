@@ -193,7 +193,7 @@ impl AccessImport {
         if path.exists() {
             return Err(OpenError::Io(std::io::ErrorKind::AlreadyExists.into()));
         }
-        let store = Store::open(path, environment)?;
+        let store = Store::create(path, environment)?;
         let into = Some(Target { path: path.to_owned(), store, txn: None, bytes: 0 });
         Ok(Self { into, ..Self::judging(environment) })
     }

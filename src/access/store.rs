@@ -118,24 +118,25 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens the file, making it (mode 0600) if it is not there.
-    pub(super) fn open(path: &Path, environment: Environment) -> Result<Self, OpenError> {
-        let created = !path.exists();
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(OpenError::Io)?;
-        let store = Self::over(FileBackend::new(file).map_err(not_opened)?, environment)?;
-        if created && let Some(parent) = path.parent() {
-            // The file's name must outlive a power loss as well as its content.
-            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-            File::open(parent).and_then(|directory| directory.sync_all()).map_err(OpenError::Io)?;
-        }
+    /// Makes a new file (mode 0600).
+    pub(super) fn create(path: &Path, environment: Environment) -> Result<Self, OpenError> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
+        let backend = FileBackend::new(file.map_err(OpenError::Io)?).map_err(not_opened)?;
+        let store = Self::over(backend, environment)?;
+        // The file's name must outlive a power loss as well as its content.
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = File::open(parent.unwrap_or(Path::new(".")));
+        parent.and_then(|directory| directory.sync_all()).map_err(OpenError::Io)?;
         Ok(store)
+    }
+
+    /// Opens the file. An empty one is a lost one, and none is made in its place.
+    pub(super) fn open(path: &Path, environment: Environment) -> Result<Self, OpenError> {
+        let file = OpenOptions::new().read(true).write(true).open(path).map_err(OpenError::Io)?;
+        if file.metadata().map_err(OpenError::Io)?.len() == 0 {
+            return Err(OpenError::Io(io::Error::new(io::ErrorKind::InvalidData, "the file is empty")));
+        }
+        Self::over(FileBackend::new(file).map_err(not_opened)?, environment)
     }
 
     /// Opens the database over any storage.

@@ -54,6 +54,9 @@ pub(crate) fn test_world() -> World {
 
 fn start(directory: std::sync::Arc<TempDir>, environment: Environment) -> World {
     let path = directory.path().join("access.redb");
+    if !path.exists() {
+        create(&path, environment).expect("made");
+    }
     with_opener(Box::new(move || Store::open(&path, environment)), directory, environment)
 }
 

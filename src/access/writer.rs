@@ -27,13 +27,20 @@ use crate::environment::Environment;
 use crate::limits::ACCESS_COMMANDS_PENDING_MAX;
 use crate::secret::{KeyId, PlainCredential};
 
-/// Opens the store of access, making it if it is not there, loads the directory
-/// and starts the writer's thread.
+/// Makes an empty store of access in a new file.
+///
+/// # Errors
+/// When there is a file already, or the disk fails.
+pub fn create(path: &Path, environment: Environment) -> Result<(), OpenError> {
+    Store::create(path, environment)?.close().map_err(OpenError::Store)
+}
+
+/// Opens the store of access, loads the directory and starts the writer's thread.
 ///
 /// `defaults` are the limits of a key issued without any.
 ///
 /// # Errors
-/// [`OpenError`]: the file can't be used, is of another format or environment, or
+/// [`OpenError`]: the file is not there or can't be used, is of another format or environment, or
 /// holds a record that breaks a rule.
 pub fn open(
     path: &Path,

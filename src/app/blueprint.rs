@@ -29,6 +29,8 @@ pub struct Blueprint {
     pub environment: Environment,
     /// Where all state lies.
     pub data_directory: PathBuf,
+    /// How far the clock may lie behind what is on record.
+    pub clock_behind_max: Duration,
     /// Where the verification plane listens.
     pub verification_listen: Vec<Place>,
     /// Its settings.
@@ -68,6 +70,7 @@ impl Blueprint {
         Ok(Self {
             environment: config.environment,
             data_directory: config.data_directory.clone(),
+            clock_behind_max: config.clock_behind_max,
             verification_listen: verification.listen.places().to_vec(),
             plane: plane_settings(verification),
             verification_tls: verification.tls.as_ref().map(TlsFiles::from),

@@ -23,6 +23,7 @@ use crate::datadir::{DataDir, DemoFacts};
 use crate::environment::Environment;
 use crate::gate::FailureLimits;
 use crate::http::plane::{PlaneSettings, Proxies};
+use crate::limits::CLOCK_BEHIND_SECONDS_MAX;
 use crate::register::{Channel, Registrant};
 use crate::telemetry::{self, LogFormat};
 
@@ -99,6 +100,7 @@ fn make_or_keep(data: &DataDir, options: &DemoOptions) -> Result<DemoFacts, Inst
                 ),
             ));
         }
+        data.has_stores().map_err(|error| InstanceError::new("demo", error))?;
         if !data.path().join("free.csv").exists() {
             // Restored from a backup, which holds no samples.
             MadeRegister { reserved: made.reserved, seed: made.seed }
@@ -111,7 +113,7 @@ fn make_or_keep(data: &DataDir, options: &DemoOptions) -> Result<DemoFacts, Inst
     if making.exists() {
         // An earlier making was cut short: all of it is the demo's own, made again.
         begin_again(data).map_err(io)?;
-    } else if data.register().exists() || data.access().exists() || data.trail().exists() {
+    } else if data.any_store().is_some() {
         return Err(InstanceError::new("demo", format!("{} is no demo directory", data.path().display())));
     }
     fs::write(&making, b"").map_err(io)?;
@@ -129,12 +131,16 @@ fn begin_again(data: &DataDir) -> io::Result<()> {
     let files = ["demo-key", "demo-admin-token", "reserved.csv", "free.csv", "sample.csv"];
     let files = files.iter().map(|name| data.path().join(name)).chain([data.register(), data.access()]);
     for file in files {
-        match fs::remove_file(file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        gone(fs::remove_file(file))?;
     }
-    Ok(())
+    gone(fs::remove_dir_all(data.trail()))
+}
+
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn make(data: &DataDir, made: DemoFacts) -> Result<(), InstanceError> {
@@ -156,6 +162,9 @@ fn make(data: &DataDir, made: DemoFacts) -> Result<(), InstanceError> {
     register
         .write_samples(data.path())
         .map_err(|error| InstanceError::new(&data.path().display().to_string(), error))?;
+    let version = env!("CARGO_PKG_VERSION");
+    crate::audit::create(data.trail(), Clock::system(), version, Environment::Test)
+        .map_err(|error| InstanceError::new("audit trail", error))?;
     make_credentials(data)
 }
 
@@ -163,6 +172,8 @@ fn make(data: &DataDir, made: DemoFacts) -> Result<(), InstanceError> {
 fn make_credentials(data: &DataDir) -> Result<(), InstanceError> {
     let word = |error: &dyn std::fmt::Display| InstanceError::new("demo", error);
     let limits = demo_limits()?;
+    crate::access::create(&data.access(), Environment::Test)
+        .map_err(|error| InstanceError::new("access store", error))?;
     let (reader, access, thread) =
         crate::access::open(&data.access(), Environment::Test, Clock::system(), limits)
             .map_err(|error| InstanceError::new("access store", error))?;
@@ -203,6 +214,7 @@ fn blueprint(data: &DataDir, options: &DemoOptions) -> Result<Blueprint, Instanc
     Ok(Blueprint {
         environment: Environment::Test,
         data_directory: data.path().to_owned(),
+        clock_behind_max: Duration::from_secs(CLOCK_BEHIND_SECONDS_MAX),
         verification_listen: vec![Place::Address(options.listen)],
         plane: PlaneSettings {
             threads: options.threads.unwrap_or(cores),

@@ -13,23 +13,41 @@ use crate::datadir::DataDir;
 use crate::environment::Environment;
 use crate::secret::PlainCredential;
 
-/// Makes the directory, its access store for this environment, and an operator
-/// token; returns the file that holds the token.
+/// Makes the directory with an empty register, a trail and an access store, all for this
+/// environment, and an operator token; returns the file that holds the token.
 ///
 /// # Errors
-/// When the directory holds an access store already, or a file cannot be written.
+/// When the directory holds a store already, or a file cannot be written.
 pub fn init(
     data_directory: &Path,
     environment: Environment,
     token_file: Option<&Path>,
 ) -> Result<PathBuf, InstanceError> {
     let data = DataDir::lock(data_directory).map_err(|error| InstanceError::new("init", error))?;
-    if data.access().exists() {
-        return Err(InstanceError::new("init", format!("{} is there already", data.access().display())));
+    if let Some(store) = data.any_store() {
+        return Err(InstanceError::new("init", format!("{} is there already", store.display())));
     }
     let token_file = token_file.map_or_else(|| data.path().join("operator-token"), Path::to_owned);
+    let made = make(&data, environment, &token_file);
+    if made.is_err() {
+        // Parts of a directory, or a token that nobody knows, would be in the way of the
+        // next try.
+        drop((std::fs::remove_file(data.register()), std::fs::remove_file(data.access())));
+        drop(std::fs::remove_dir_all(data.trail()));
+    }
+    made.map(|()| token_file)
+}
+
+fn make(data: &DataDir, environment: Environment, token_file: &Path) -> Result<(), InstanceError> {
+    let clock = Clock::system();
+    crate::audit::create(data.trail(), clock.clone(), env!("CARGO_PKG_VERSION"), environment)
+        .map_err(|error| InstanceError::new("audit trail", error))?;
+    crate::register::create(&data.register(), clock.now())
+        .map_err(|error| InstanceError::new("register", error))?;
+    crate::access::create(&data.access(), environment)
+        .map_err(|error| InstanceError::new("access store", error))?;
     let limits = KeyLimits::new(200, 1_000, 1_000_000).map_err(|error| InstanceError::new("init", error))?;
-    let (reader, access, thread) = crate::access::open(&data.access(), environment, Clock::system(), limits)
+    let (reader, access, thread) = crate::access::open(&data.access(), environment, clock, limits)
         .map_err(|error| InstanceError::new("access store", error))?;
     let label = Name::parse("first operator").map_err(|error| InstanceError::new("init", error))?;
     let issued = control_runtime()?.block_on(access.issue_token(NewToken::operator(label), None));
@@ -37,12 +55,8 @@ pub fn init(
     thread.close();
     let issued = issued.map_err(|error| InstanceError::new("access store", error))?;
     let plain = issued.plain.ok_or_else(|| InstanceError::new("init", "no token was issued"))?;
-    write_secret(&token_file, &plain).map_err(|error| {
-        // A store of a token that nobody knows would be in the way of the next try.
-        drop(std::fs::remove_file(data.access()));
-        InstanceError::new(&token_file.display().to_string(), error)
-    })?;
-    Ok(token_file)
+    write_secret(token_file, &plain)
+        .map_err(|error| InstanceError::new(&token_file.display().to_string(), error))
 }
 
 /// Writes a credential into a new file that its owner alone reads.

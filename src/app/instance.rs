@@ -10,13 +10,11 @@ use tokio::task::JoinSet;
 
 use super::blueprint::Blueprint;
 use super::notify::{Notifier, Word};
+use super::parts::Parts;
 use super::process;
 use super::reload::{Certificates, Reloading, Rereading};
 use super::signals::{Signals, Wish};
 use super::sockets::{Addresses, Bound, Passed, Sockets};
-use crate::access::{AccessThread, AccessWriter, DirectoryReader};
-use crate::audit::{AuditUnavailable, Trail, TrailThread};
-use crate::backup::Backups;
 use crate::clock::Clock;
 use crate::datadir::DataDir;
 use crate::gate::Gate;
@@ -26,7 +24,6 @@ use crate::http::ops::{self, OpsBoard, OpsHandles};
 use crate::http::plane::{Phase, PlaneHandles, RunningPlane, Tallies};
 use crate::http::readings::StoreReadings;
 use crate::http::verify::status::{StatusBoard, durability_name};
-use crate::register::{Commander, Reader, WriterThread};
 use crate::telemetry::Metrics;
 
 /// Why an instance did not start, or did not end well.
@@ -79,6 +76,7 @@ pub async fn run(
     surroundings: Surroundings<'_>,
 ) -> Result<(), InstanceError> {
     let Surroundings { passed, metrics, clock, ready, reload } = surroundings;
+    let clock = clock.guarded(blueprint.clock_behind_max);
     let sockets = Sockets::bind(&blueprint, passed).map_err(InstanceError::plain)?;
     let addresses = sockets.addresses().map_err(|error| InstanceError::new("sockets", error))?;
     let tls = Certificates::load(&blueprint)?;
@@ -192,112 +190,6 @@ async fn end(
             tracing::info!("ended");
             Ok(())
         }
-    }
-}
-
-/// Register, access and trail, opened.
-struct Parts {
-    register: Reader,
-    commander: Commander,
-    register_thread: WriterThread,
-    directory: DirectoryReader,
-    access: AccessWriter,
-    access_thread: AccessThread,
-    trail: Trail,
-    trail_thread: TrailThread,
-}
-
-impl Parts {
-    fn open(blueprint: &Blueprint, data: &DataDir, clock: &Clock) -> Result<Self, InstanceError> {
-        let started = std::time::Instant::now();
-        // Verifying the trail and building the set take about as long as each
-        // other, so they are done side by side.
-        let (register, rest) = std::thread::scope(|scope| {
-            let register = scope.spawn(|| {
-                crate::register::open(&blueprint.register(data.register()), clock.clone())
-                    .map_err(|error| InstanceError::new("register", error))
-            });
-            let rest = Self::open_trail_and_access(blueprint, data, clock);
-            (register.join(), rest)
-        });
-        let register = register.map_err(|_| InstanceError::new("register", "its opening panicked"));
-        let (register, commander, register_thread) = register??;
-        let ((trail, trail_thread), (directory, access, access_thread)) = rest?;
-        let snapshot = register.snapshot();
-        tracing::info!(
-            reserved = snapshot.reserved_count(),
-            sequence = snapshot.sequence().value(),
-            keys = directory.load().key_count(),
-            seconds = started.elapsed().as_secs_f64(),
-            "loaded"
-        );
-        drop(snapshot);
-        Ok(Self {
-            register,
-            commander,
-            register_thread,
-            directory,
-            access,
-            access_thread,
-            trail,
-            trail_thread,
-        })
-    }
-
-    #[expect(clippy::type_complexity, reason = "two pairs on their way into the struct")]
-    fn open_trail_and_access(
-        blueprint: &Blueprint,
-        data: &DataDir,
-        clock: &Clock,
-    ) -> Result<((Trail, TrailThread), (DirectoryReader, AccessWriter, AccessThread)), InstanceError> {
-        let (trail, trail_thread, recovered) = crate::audit::open(
-            blueprint.trail(data.trail()),
-            clock.clone(),
-            env!("CARGO_PKG_VERSION"),
-            blueprint.environment,
-        )
-        .map_err(|error| InstanceError::new("audit trail", error))?;
-        if let Some((torn, kept)) = &recovered.torn {
-            tracing::warn!(?torn, ?kept, "a torn tail of the trail was set aside");
-        }
-        let access = crate::access::open(
-            &data.access(),
-            blueprint.environment,
-            clock.clone(),
-            blueprint.default_limits,
-        )
-        .map_err(|error| InstanceError::new("access store", error))?;
-        Ok(((trail, trail_thread), access))
-    }
-
-    fn backups(&self, blueprint: &Blueprint, data: &DataDir, clock: &Clock) -> Backups {
-        Backups::new(
-            self.trail.clone(),
-            self.register.clone(),
-            self.access.clone(),
-            blueprint.environment,
-            clock.clone(),
-            data.demo(),
-        )
-    }
-
-    /// Stops the writers; the trail's last record is written last.
-    fn close(self) -> Result<(), AuditUnavailable> {
-        let Self {
-            register,
-            commander,
-            register_thread,
-            directory,
-            access,
-            access_thread,
-            trail,
-            trail_thread,
-        } = self;
-        drop((register, commander, directory, access));
-        register_thread.stop();
-        access_thread.close();
-        drop(trail);
-        trail_thread.close()
     }
 }
 

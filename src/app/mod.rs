@@ -3,6 +3,7 @@
 //!
 //! - [`blueprint`]: what an instance is built from.
 //! - [`instance`]: the parts at work, from bound sockets to a clean end.
+//! - `parts`: register, access and trail, opened together.
 //! - [`reload`]: what SIGHUP exchanges in them.
 //! - [`demo`]: the test environment in one go.
 //! - [`serve`], [`init`], [`audit`], [`snapshot`], [`restore`]: the server commands.
@@ -14,6 +15,7 @@ mod demo_data;
 pub mod init;
 pub mod instance;
 mod notify;
+mod parts;
 mod process;
 pub mod reload;
 pub mod restore;

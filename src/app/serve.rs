@@ -54,7 +54,7 @@ pub fn serve(path: &Path) -> Result<(), InstanceError> {
     }
     let metrics = telemetry::install_metrics().map_err(|error| InstanceError::new("metrics", error))?;
     let data =
-        DataDir::lock(&blueprint.data_directory).map_err(|error| InstanceError::new("start", error))?;
+        DataDir::lock_made(&blueprint.data_directory).map_err(|error| InstanceError::new("start", error))?;
     let level = &level;
     let reload = move || {
         let config = load(path)?;

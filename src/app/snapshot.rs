@@ -27,8 +27,9 @@ pub fn export(data_directory: &Path, output: &Path, as_json: bool) -> Result<Str
         return Err(InstanceError::new("snapshot", format!("no {}", data.register().display())));
     }
     let config = RegisterConfig { path: data.register(), cache_bytes: RegisterConfig::CACHE_BYTES_DEFAULT };
-    let snapshot = crate::register::load(&config, &Clock::system())
-        .map_err(|error| InstanceError::new("register", error))?;
+    let snapshot = crate::register::read(&config, &Clock::system())
+        .map_err(|error| InstanceError::new("register", error))?
+        .into_snapshot();
     let set = ExchangedSet::of(&snapshot);
     let bytes = set.to_bytes();
     let failed = |error| InstanceError::new(&output.display().to_string(), error);

@@ -51,8 +51,10 @@ const HAS_REFERENCE: u8 = 1 << 3;
 /// Where a verification's body holds the six bytes of its identifier's time.
 pub(super) const ID_STAMP_AT: usize = 2;
 const ID_TAIL_AT: usize = ID_STAMP_AT + 6;
+/// Where it holds the register's sequence.
+const REGISTER_SEQUENCE_AT: usize = 2 + 16 + MOMENT_BYTES + 10 + 4;
 /// Bytes of a verification's body before its optional fields.
-const FIXED_BYTES: usize = 2 + 16 + MOMENT_BYTES + 10 + 4 + 8 + MOMENT_BYTES;
+const FIXED_BYTES: usize = REGISTER_SEQUENCE_AT + 8 + MOMENT_BYTES;
 
 const _: () = {
     assert!(NAME_BYTES_MAX <= u8::MAX as usize);
@@ -90,7 +92,7 @@ pub(super) fn encode_verification<'i>(
     fixed[18..23].copy_from_slice(&moment_bytes(verification.answered_at));
     fixed[23..33].copy_from_slice(verification.key_id.as_bytes());
     fixed[33..37].copy_from_slice(&verification.address.octets());
-    fixed[37..45].copy_from_slice(&verification.register.sequence.to_le_bytes());
+    fixed[REGISTER_SEQUENCE_AT..45].copy_from_slice(&verification.register.sequence.to_le_bytes());
     fixed[45..50].copy_from_slice(&moment_bytes(verification.register.as_of));
     out.extend_from_slice(&fixed);
     if let Some(at) = verification.asked_at {
@@ -256,6 +258,15 @@ pub(super) fn peek_id(body: &[u8]) -> Option<VerificationId> {
         return None;
     }
     VerificationId::from_bytes(body.get(ID_STAMP_AT..18)?.try_into().ok()?)
+}
+
+/// The event of the register that a verification's body names, without reading the rest.
+pub(super) fn peek_register_sequence(body: &[u8]) -> Option<u64> {
+    if *body.first()? != KIND_VERIFICATION {
+        return None;
+    }
+    let sequence = body.get(REGISTER_SEQUENCE_AT..REGISTER_SEQUENCE_AT + 8)?;
+    Some(u64::from_le_bytes(sequence.try_into().ok()?))
 }
 
 pub(super) const fn environment_code(environment: Environment) -> u8 {

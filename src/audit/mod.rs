@@ -9,7 +9,7 @@
 //! A [`LocalRecorder`] stages a record and gives a [`Pending`]; awaiting it gives
 //! a [`Receipt`], which nothing else makes. Beside the writer, a preparer keeps
 //! the next segment ready; a start ([`open`]) verifies and repairs the end of the
-//! trail; [`check()`] and [`dump()`] read it offline. A [`TrailExtent`] gives the
+//! trail, and in two steps ([`find()`]) says what it found before it writes; [`check()`] and [`dump()`] read it offline. A [`TrailExtent`] gives the
 //! bytes up to a durable place, a [`TrailImport`] makes a trail of them.
 //!
 //! The file format is specified in `segment.rs`, the bytes of a record in
@@ -34,6 +34,7 @@ mod recover;
 mod segment;
 mod shared;
 mod spare;
+mod start;
 mod trail;
 mod walk;
 mod window;
@@ -63,4 +64,5 @@ pub use record::{Item, Refusal, RegisterState, Shape, Told, Verification, Verifi
 pub use recorder::{LocalRecorder, Recorder};
 pub use recover::Recovered;
 pub use shared::Durability;
-pub use trail::{OpenError, Trail, TrailConfig, TrailHealth, TrailStatus, TrailThread, open};
+pub use start::{FoundTrail, create, find, open};
+pub use trail::{OpenError, Trail, TrailConfig, TrailHealth, TrailStatus, TrailThread};

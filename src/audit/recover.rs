@@ -10,6 +10,7 @@ use super::disk::{Disk, DiskFile};
 use super::segment::{ZEROS, segment_name};
 use super::spare::{UNFINISHED_NAME, remove_if_there};
 use super::walk::{Torn, Walked, io_error, walk};
+use crate::clock::Moment;
 
 /// Torn tails kept of one place; a start that tears again and again must not
 /// fill the disk.
@@ -20,6 +21,12 @@ const TORN_FILES_MAX: u32 = 100;
 pub struct Recovered {
     /// Records on the trail before this run.
     pub records: u64,
+    /// The latest stamp on it; `None` when nothing was ever written.
+    pub last_stamp: Option<Moment>,
+    /// The highest event of the register that an answer names; of the newest part of
+    /// the trail, that which was verified in full. Answers name events of a register
+    /// that only grows, so the highest stands there.
+    pub register_sequence_max: u64,
     /// Whether the run before closed the trail; true for a new one.
     pub closed_cleanly: bool,
     /// A torn tail, and the file where its bytes are kept (none when the file
@@ -29,7 +36,11 @@ pub struct Recovered {
 
 /// Walks the trail and makes its end writable.
 pub(super) fn recover(disk: &dyn Disk, full_bytes: u64) -> Result<(Walked, Recovered), ReadError> {
-    let walked = walk(disk, full_bytes, &mut |_| ControlFlow::Continue(()))?;
+    let mut register_sequence_max = 0;
+    let walked = walk(disk, full_bytes, &mut |group| {
+        register_sequence_max = group.register_sequences().fold(register_sequence_max, u64::max);
+        ControlFlow::Continue(())
+    })?;
     let closed = walked.end.is_none_or(|end| end.last == super::walk::Last::Closed);
     let directory = |error| ReadError::Io { file: disk.path().to_owned(), error };
     remove_if_there(disk, UNFINISHED_NAME).map_err(directory)?;
@@ -45,8 +56,15 @@ pub(super) fn recover(disk: &dyn Disk, full_bytes: u64) -> Result<(Walked, Recov
     };
     disk.sync_directory().map_err(directory)?;
     let records = walked.end.map_or(0, |end| end.links.sequence - 1);
-    let recovered = Recovered { records, closed_cleanly: closed && torn.is_none(), torn };
+    let last_stamp = walked.end.map(|end| moment_of_stamp(end.links.stamp_ms));
+    let closed_cleanly = closed && torn.is_none();
+    let recovered = Recovered { records, last_stamp, register_sequence_max, closed_cleanly, torn };
     Ok((walked, recovered))
+}
+
+/// The whole second of a stamp in milliseconds.
+pub(super) fn moment_of_stamp(stamp_ms: u64) -> Moment {
+    Moment::from_unix_seconds(i64::try_from(stamp_ms / 1000).unwrap_or(i64::MAX))
 }
 
 impl Torn {

@@ -253,13 +253,24 @@ impl<'a> Group<'a> {
 
     /// The records, with their sequences.
     pub(super) fn records(&self) -> impl Iterator<Item = (u64, Body<'a>)> + use<'a> {
-        let (first, mut at, hashed) = (self.header.sequence, GROUP_HEADER_BYTES, self.hashed);
-        (0..self.header.records).filter_map(move |nth| {
+        (self.header.sequence..).zip(self.bodies()).filter_map(|(sequence, body)| {
             // `verify` has read every record once, so nothing is left out here.
+            Some((sequence, codec::decode(body).ok()?))
+        })
+    }
+
+    /// The event of the register that each verification names.
+    pub(super) fn register_sequences(&self) -> impl Iterator<Item = u64> + use<'a> {
+        self.bodies().filter_map(codec::peek_register_sequence)
+    }
+
+    fn bodies(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let (mut at, hashed) = (GROUP_HEADER_BYTES, self.hashed);
+        (0..self.header.records).map_while(move |_| {
             let length = u32_at(hashed.get(at..)?, 0) as usize;
             let body = hashed.get(at + RECORD_HEADER_BYTES..at + RECORD_HEADER_BYTES + length)?;
             at += RECORD_HEADER_BYTES + length;
-            Some((first + u64::from(nth), codec::decode(body).ok()?))
+            Some(body)
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Opens the trail; the handle by which everybody else knows it.
+//! The handle by which everybody else knows the trail, and its threads.
 
 use std::fmt;
 use std::future::Future;
@@ -8,22 +8,16 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use super::damage::ReadError;
-use super::disk::{Directory, Disk};
 use super::exchange::{End, lock};
 use super::extent::TrailExtent;
 use super::find::find;
 use super::id::VerificationId;
-use super::meters;
 use super::receipt::AuditUnavailable;
-use super::record::{Opened, VerificationRecord};
+use super::record::VerificationRecord;
 use super::recorder::Recorder;
-use super::recover::{Recovered, recover};
-use super::segment::{HEADER_BYTES, Links, segment_name};
-use super::shared::{Durability, Progress, Shared};
-use super::spare::{Preparer, SpareSlot};
-use super::walk::{End as TrailEnd, Last, Walked, io_error};
-use super::writer::{Active, OwnRecordError, Writer, record_bytes_max};
-use crate::clock::{Clock, Moment};
+use super::shared::{Durability, Shared};
+use super::spare::SpareSlot;
+use crate::clock::Moment;
 use crate::environment::Environment;
 
 /// How the trail is kept.
@@ -77,119 +71,9 @@ impl fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {}
 
-/// Opens the trail: verifies it, sets a torn tail aside, writes the record that
-/// opens this run, starts the writer and the preparer of segments.
-///
-/// # Errors
-/// Damage anywhere but at the very end, with its place; no room; a trail of
-/// another environment.
-pub fn open(
-    config: TrailConfig,
-    clock: Clock,
-    version: &str,
-    environment: Environment,
-) -> Result<(Trail, TrailThread, Recovered), OpenError> {
-    let io = |error| OpenError::Io(config.dir.clone(), error);
-    let disk: Arc<dyn Disk> = Arc::new(Directory::make(&config.dir).map_err(io)?);
-    let Engine { shared, mut writer, preparer, recovered } = Engine::new(disk, &config, clock, environment)?;
-    let slot = Arc::clone(&shared.slot);
-    let preparing = std::thread::Builder::new()
-        .name("trail-spare".to_owned())
-        .spawn(move || preparer.run())
-        .map_err(io)?;
-    let mut thread = TrailThread { shared: Arc::clone(&shared), writing: None, preparing: Some(preparing) };
-    write_opened(&shared, &mut writer, version, environment, &recovered)?;
-    let writing = std::thread::Builder::new()
-        .name("trail-writer".to_owned())
-        .spawn(move || {
-            let _ending = Stopping(slot);
-            writer.run();
-        })
-        .map_err(io)?;
-    thread.writing = Some(writing);
-    Ok((Trail(shared), thread, recovered))
-}
-
-/// Writes the first record of a run.
-pub(super) fn write_opened(
-    shared: &Shared,
-    writer: &mut Writer,
-    version: &str,
-    environment: Environment,
-    recovered: &Recovered,
-) -> Result<(), OpenError> {
-    let recovered_bytes = recovered.torn.as_ref().map_or(0, |(torn, _)| torn.bytes);
-    let opened = Opened { version, environment, moment: shared.clock.now(), recovered_bytes };
-    writer.write_opened(&opened).map_err(|error| match error {
-        OwnRecordError::Failure(failure) => OpenError::Write(failure.to_string()),
-        OwnRecordError::NoRoom => {
-            let reason = shared.slot.lacking().map_or_else(String::new, |(_, reason)| reason);
-            OpenError::NoRoom(reason)
-        }
-    })
-}
-
-/// The trail's parts, before any thread runs.
-pub(super) struct Engine {
-    pub(super) shared: Arc<Shared>,
-    pub(super) writer: Writer,
-    pub(super) preparer: Preparer,
-    pub(super) recovered: Recovered,
-}
-
-impl Engine {
-    pub(super) fn new(
-        disk: Arc<dyn Disk>,
-        config: &TrailConfig,
-        clock: Clock,
-        environment: Environment,
-    ) -> Result<Self, OpenError> {
-        let (walked, recovered) = recover(&*disk, config.start_check_bytes).map_err(OpenError::Read)?;
-        let Walked { spans, end, .. } = walked;
-        if let Some(end) = end.filter(|end| end.header.environment != environment) {
-            return Err(OpenError::WrongEnvironment { trail: end.header.environment });
-        }
-        let number = end.map_or(0, |end| end.header.number);
-        let links = end.map_or(Links::GENESIS, |end| end.links);
-        let previous_end = end.map_or(0, |end| end.offset);
-        let active = match end {
-            Some(end) if end.last != Last::Sealed => Some(active(&*disk, &end).map_err(OpenError::Read)?),
-            _ => None,
-        };
-        let slot = Arc::new(SpareSlot::wanting(number + 1));
-        let progress =
-            Progress { records: links.sequence - 1, last_durable: None, spans, end_offset: previous_end };
-        let shared = Arc::new(Shared::new(
-            Arc::clone(&disk),
-            clock.clone(),
-            config.durability,
-            Arc::clone(&slot),
-            config.pending_bytes_max,
-            record_bytes_max(config.segment_bytes),
-            progress,
-        ));
-        let preparer = Preparer {
-            disk,
-            slot,
-            clock,
-            segment_bytes: config.segment_bytes,
-            prepared_total: meters::segments_prepared_total(),
-        };
-        let writer = Writer::new(Arc::clone(&shared), environment, active, previous_end, links);
-        Ok(Self { shared, writer, preparer, recovered })
-    }
-}
-
-fn active(disk: &dyn Disk, end: &TrailEnd) -> Result<Active, ReadError> {
-    let number = end.header.number;
-    let file = disk.open(&segment_name(number), true).map_err(|error| io_error(disk, number, error))?;
-    debug_assert!(end.offset >= HEADER_BYTES as u64);
-    Ok(Active { file, number, bytes: end.header.segment_bytes, offset: end.offset })
-}
-
 /// The trail, as everybody but its threads knows it. Clones are the same trail.
 #[derive(Clone)]
-pub struct Trail(Arc<Shared>);
+pub struct Trail(pub(super) Arc<Shared>);
 
 /// Whether the trail can be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -316,9 +200,9 @@ impl fmt::Debug for Trail {
 /// closing record, as a kill would.
 #[must_use = "dropping it ends the trail"]
 pub struct TrailThread {
-    shared: Arc<Shared>,
-    writing: Option<JoinHandle<()>>,
-    preparing: Option<JoinHandle<()>>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) writing: Option<JoinHandle<()>>,
+    pub(super) preparing: Option<JoinHandle<()>>,
 }
 
 impl TrailThread {
@@ -360,7 +244,7 @@ impl fmt::Debug for TrailThread {
 }
 
 /// However the writer ends, the preparer ends with it.
-struct Stopping(Arc<SpareSlot>);
+pub(super) struct Stopping(pub(super) Arc<SpareSlot>);
 
 impl Drop for Stopping {
     fn drop(&mut self) {

@@ -317,6 +317,7 @@ impl Writer {
     }
 
     fn note_progress(&self) {
+        self.shared.clock.has_recorded(super::recover::moment_of_stamp(self.links.stamp_ms));
         let mut progress = lock(&self.shared.progress);
         progress.records = self.links.sequence - 1;
         progress.last_durable = Some(self.shared.clock.now());

@@ -41,10 +41,10 @@ pub(crate) enum Command {
     /// Run the test environment in one go, with fictional data.
     #[command(after_help = EXIT_PLAIN)]
     Demo(DemoArgs),
-    /// Run a gateway.
+    /// Run a gateway on a directory that `init` or `restore` made.
     #[command(after_help = EXIT_PLAIN)]
     Serve(ServeArgs),
-    /// Make a data directory and the first operator token for it.
+    /// Make a data directory, its register empty, and the first operator token for it.
     #[command(after_help = EXIT_PLAIN)]
     Init(InitArgs),
     /// Ask whether one number is reserved.
@@ -92,7 +92,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// Directory of all state; an existing one is kept.
+    /// Directory of all state; an existing one is kept, and refused if it lacks a store.
     #[arg(long, value_name = "DIR", default_value = "data/demo")]
     pub(crate) data_dir: PathBuf,
     /// Reserved numbers to make [default: 1000000]; refused when the directory was made with another.

@@ -21,11 +21,14 @@ use crate::limits;
 const FILES_RESERVED: u64 = 512;
 /// The longest time-out: beyond an hour it is a typing error in the unit.
 const TIMEOUT_MS_MAX: u64 = 3_600_000;
+/// A hundred years: an operator who is sure of the clock may say so.
+const CLOCK_BEHIND_S_MAX: u64 = 3_155_760_000;
 
 pub(super) fn resolve(raw: &Raw, machine: &Machine) -> Result<Config, ConfigError> {
     let mut warnings = Vec::new();
     let environment = environment(raw.environment.as_deref())?;
     let data_directory = path("data.directory", &raw.data.directory)?;
+    let clock_behind = whole("data.clock_behind_max_s", raw.data.clock_behind_max_s, 1, CLOCK_BEHIND_S_MAX)?;
     let verification = verification(&raw.verification, machine, &mut warnings)?;
     let admin = admin(&raw.admin, &mut warnings)?;
     let ops = Ops { listen: listen("ops.listen", &raw.ops.listen)? };
@@ -50,6 +53,7 @@ pub(super) fn resolve(raw: &Raw, machine: &Machine) -> Result<Config, ConfigErro
     Ok(Config {
         environment,
         data_directory,
+        clock_behind_max: Duration::from_secs(clock_behind),
         verification,
         admin,
         ops,

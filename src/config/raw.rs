@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits;
+
 /// The whole file. `environment` alone has no default and must be said.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -25,6 +27,7 @@ pub(super) struct Raw {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawData {
     pub(super) directory: String,
+    pub(super) clock_behind_max_s: i64,
 }
 
 /// `[verification]`
@@ -149,7 +152,10 @@ impl Raw {
 
 impl Default for RawData {
     fn default() -> Self {
-        Self { directory: "/var/lib/peselgate".into() }
+        Self {
+            directory: "/var/lib/peselgate".into(),
+            clock_behind_max_s: limits::CLOCK_BEHIND_SECONDS_MAX.cast_signed(),
+        }
     }
 }
 

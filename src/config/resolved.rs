@@ -37,6 +37,8 @@ pub struct Config {
     pub environment: Environment,
     /// Where all state lies.
     pub data_directory: PathBuf,
+    /// How far the clock may lie behind what is on record.
+    pub clock_behind_max: Duration,
     /// The verification plane.
     pub verification: Verification,
     /// The admin plane.

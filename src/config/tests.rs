@@ -160,6 +160,7 @@ fn every_value_refused_is_named_with_what_is_allowed() {
             "log.level" => &["\"loud\""],
             "log.format" => &["\"xml\""],
             "data.directory" => &["\"\""],
+            "data.clock_behind_max_s" => &["0", "-1", "3155760001"],
             "audit.segment_bytes" => &["4194303", "1073741825"],
             "audit.start_check_bytes" => &["-1"],
             "admin.allow_plain_remote" => continue,

@@ -16,6 +16,7 @@ use super::plane::{Phase, Tallies};
 use crate::access::DirectoryReader;
 use crate::audit::{Trail, TrailHealth};
 use crate::clock::Clock;
+use crate::environment::Environment;
 use crate::register::Reader;
 use crate::telemetry::Metrics;
 
@@ -95,6 +96,13 @@ impl OpsHandles {
         let mut reasons = Vec::new();
         if *self.phase.borrow() == Phase::Draining {
             reasons.push("draining: the instance is shutting down".to_owned());
+        }
+        if let Err(behind) = self.clock.judged() {
+            reasons.push(format!("clock: {behind}"));
+        }
+        if self.directory.environment() == Environment::Production && self.register.snapshot().is_untouched()
+        {
+            reasons.push("register: nothing has ever been recorded in it; import first".to_owned());
         }
         match self.trail.health() {
             TrailHealth::Writable => {}

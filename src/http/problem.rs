@@ -238,6 +238,17 @@ impl Problem {
             .retry_after(Duration::from_secs(5))
     }
 
+    /// 503 of a clock that lies behind what is on record.
+    #[must_use]
+    pub fn clock_behind() -> Self {
+        // Since when, nobody knows: it is the clock that is in doubt.
+        Self::new(
+            Code::RegisterUnavailable,
+            "the gateway's clock lies behind what is on record, so nothing is answered and no change taken",
+        )
+        .retry_after(Duration::from_secs(5))
+    }
+
     /// 503 of a full queue.
     #[must_use]
     pub fn overloaded() -> Self {

@@ -47,7 +47,7 @@ pub mod bulk;
 
 mod exchange;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use bulk::bulk_load;
 pub use command::{
@@ -69,10 +69,11 @@ pub use words::{
     Sequence, Stamp,
 };
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
+use crate::datadir::Identity;
 use command::Writer;
 use current::Publisher;
-use store::{Loaded, Opener, Store, file_opener};
+use store::{Bulk, Loaded, OpenMode, Opener, Store, file_opener};
 
 /// Where the register lies and how much of it redb may keep in memory.
 #[derive(Debug, Clone)]
@@ -89,33 +90,90 @@ impl RegisterConfig {
     pub const CACHE_BYTES_DEFAULT: usize = 32 * 1024 * 1024;
 }
 
-/// Opens the register, making it if it is not there, and starts its writer.
-/// Returns when the snapshot is built and shows every re-reservation that fell due
-/// while nobody was there to carry it out; those that waited for an import wait for it
-/// to be sent again (see [`ImportRun::finish`]).
+/// Makes an empty register in a new file. Nothing else but a [`bulk_load`] and a
+/// [`RegisterImport`] makes one: a start that found none would call every number free.
 ///
 /// # Errors
-/// When the file cannot be read or its content does not hold together: it says
-/// where.
+/// When there is a file already, or the disk fails.
+pub fn create(path: &Path, created: Moment) -> Result<(), OpenError> {
+    Bulk::create(path, RegisterConfig::CACHE_BYTES_DEFAULT, created)?.finish()?;
+    Ok(())
+}
+
+/// Opens the register and starts its writer: [`read`], then [`ReadRegister::start`].
+///
+/// # Errors
+/// As both.
 pub fn open(config: &RegisterConfig, clock: Clock) -> Result<(Reader, Commander, WriterThread), OpenError> {
-    open_with(file_opener(config.path.clone(), config.cache_bytes), clock)
+    read(config, &clock)?.start(clock)
 }
 
 /// Reads the register without starting its writer: nothing falls due, nothing
 /// changes.
 ///
 /// # Errors
-/// As [`open`].
-pub fn load(config: &RegisterConfig, clock: &Clock) -> Result<Snapshot, OpenError> {
-    Ok(Store::open(file_opener(config.path.clone(), config.cache_bytes), clock.now())?.snapshot)
+/// When the file is not there, cannot be read, or its content does not hold together:
+/// it says where.
+pub fn read(config: &RegisterConfig, clock: &Clock) -> Result<ReadRegister, OpenError> {
+    read_with(file_opener(config.path.clone(), config.cache_bytes), OpenMode::Existing, clock)
 }
 
+fn read_with(opener: Opener, mode: OpenMode, clock: &Clock) -> Result<ReadRegister, OpenError> {
+    Ok(ReadRegister(Store::open(opener, mode, clock.now())?))
+}
+
+/// A register as it was read. It can be compared with what else is known before
+/// anything is done to it.
+#[must_use = "nothing serves it until it is started"]
+pub struct ReadRegister(Loaded);
+
+impl ReadRegister {
+    /// What it holds.
+    #[must_use]
+    pub const fn snapshot(&self) -> &Snapshot {
+        &self.0.snapshot
+    }
+
+    /// Whether it belongs to this data directory. One that has not been told yet is
+    /// told now.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub fn belongs_to(&self, directory: Identity) -> Result<bool, StoreError> {
+        self.0.store.belongs_to(directory)
+    }
+
+    /// The same, without what a writer needs.
+    #[must_use]
+    pub fn into_snapshot(self) -> Snapshot {
+        self.0.snapshot
+    }
+
+    /// Starts its writer. Returns when the snapshot shows every re-reservation that
+    /// fell due while nobody was there to carry it out; those that waited for
+    /// an import wait for it to be sent again (see [`ImportRun::finish`]).
+    ///
+    /// # Errors
+    /// When the store cannot be written, or the system refuses a thread.
+    pub fn start(self, clock: Clock) -> Result<(Reader, Commander, WriterThread), OpenError> {
+        let Loaded { store, head, snapshot, pending, held } = self.0;
+        let publisher = Publisher::new(snapshot);
+        let reader = Reader::new(publisher.current(), store.handle());
+        let (commander, thread) = Writer::start(store, head, publisher, pending, held, clock)?;
+        Ok((reader, commander, thread))
+    }
+}
+
+impl std::fmt::Debug for ReadRegister {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ReadRegister").field(&self.0.snapshot).finish()
+    }
+}
+
+/// Makes what is not there.
+#[cfg(test)]
 fn open_with(opener: Opener, clock: Clock) -> Result<(Reader, Commander, WriterThread), OpenError> {
-    let Loaded { store, head, snapshot, pending, held } = Store::open(opener, clock.now())?;
-    let publisher = Publisher::new(snapshot);
-    let reader = Reader::new(publisher.current(), store.handle());
-    let (commander, thread) = Writer::start(store, head, publisher, pending, held, clock)?;
-    Ok((reader, commander, thread))
+    read_with(opener, OpenMode::CreateIfMissing, &clock)?.start(clock)
 }
 
 #[cfg(test)]

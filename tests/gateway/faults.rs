@@ -237,8 +237,9 @@ fn a_full_disk_is_waited_out() {
     assert_on_record(&told, &dump(&disk.0));
 }
 
-/// The clock ran a day ahead while a change was filed, and was set right since: the
-/// change is in force, and no answer tells a moment after its own.
+/// The clock ran a day ahead while a change was filed, and was set right since: nobody
+/// knows which of both was wrong, until an operator says so. The change is in force then,
+/// and no answer tells a moment after its own.
 #[test]
 fn a_clock_that_was_a_day_ahead_leaves_answers_that_agree_with_themselves() {
     let libraries = ["/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime"];
@@ -253,6 +254,13 @@ fn a_clock_that_was_a_day_ahead_leaves_answers_that_agree_with_themselves() {
     let filed = demo.admin().post("/admin/v1/reservations", &crate::harness::filing(&ahead)).good();
     let day_ahead = filed["moment"].clone();
     let demo = demo.stop().start(&[]);
+    assert_eq!(demo.caller().verify(&other).problem(), (503, "register-unavailable".to_owned()));
+    assert_eq!(demo.instance.ask_ops("/readyz").status, 503);
+    let home = demo.stop();
+    let mut command = program();
+    command.arg("serve").arg("--config").arg(write_config(home.path(), "test", "", ""));
+    command.env("PESELGATE_DATA__CLOCK_BEHIND_MAX_S", "172800");
+    let demo = home.start_command(command);
     let mut caller = demo.caller();
     let now = caller.verify(&other).good();
     assert!(now["answered_at"].as_str() < day_ahead.as_str(), "the clock did not run ahead");

@@ -107,8 +107,8 @@ impl Instance {
     pub(crate) fn spawn_with_its_own(mut command: Command, dir: &Path) -> Self {
         let (stdout, stderr) = (dir.join("stdout"), dir.join("stderr"));
         fs::write(&stdout, "").expect("a file for the output");
-        let child =
-            command.stderr(File::create(&stderr).expect("a file for the log")).spawn().expect("a process");
+        command.stderr(File::create(&stderr).expect("a file for the log"));
+        let child = command.spawn().expect("a process");
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         Self { child, stdout, stderr, verification: nowhere, admin: nowhere, ops: nowhere }
     }
@@ -124,8 +124,8 @@ impl Instance {
         });
     }
 
-    /// What the demo prints last, or what the log of `serve` says.
-    fn addresses(&self) -> Option<[SocketAddr; 3]> {
+    /// What the demo prints last, or what the log of `serve` says, once all planes answer.
+    pub(crate) fn addresses(&self) -> Option<[SocketAddr; 3]> {
         let printed = fs::read_to_string(&self.stdout).ok()?;
         if let Some(line) =
             printed.lines().find(|line| line.starts_with("ready") && line.contains("operations"))
@@ -150,7 +150,12 @@ impl Instance {
 
     /// Waits for its end.
     pub(crate) fn ended(&mut self) -> ExitStatus {
-        wait_for("the end of the process", || self.child.try_wait().expect("a child"))
+        wait_for("the end of the process", || self.try_ended())
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn try_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child")
     }
 
     /// SIGTERM, and a good end.

@@ -35,6 +35,7 @@ mod revoked;
 mod rights;
 mod serve;
 mod sockets;
+mod stores;
 mod stream;
 mod tls;
 mod windows;

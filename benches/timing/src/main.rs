@@ -33,6 +33,7 @@ fn known() -> Known {
     let dir = tempfile::tempdir().expect("a directory");
     let limits = KeyLimits::new(1_000, 1_000, 1_000_000).expect("limits");
     let path = dir.path().join("access.redb");
+    access::create(&path, Environment::Test).expect("made");
     let (directory, writer, _thread) =
         access::open(&path, Environment::Test, Clock::system(), limits).expect("opened");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");

@@ -1,11 +1,12 @@
 //! The trail's bytes up to a durable place, and a trail made of them.
 
 use super::simulated::SimulatedDisk;
-use super::support::Machine;
+use super::support::{Machine, SEGMENT_BYTES, START, config};
 use crate::audit::check::check_disk;
 use crate::audit::disk::Disk as _;
 use crate::audit::segment::{HEADER_BYTES, SegmentHeader, segment_name};
-use crate::audit::{CheckReport, ReadError, SegmentExtent, TrailExtent, TrailImport, check};
+use crate::audit::{CheckReport, ReadError, SegmentExtent, TrailConfig, TrailExtent, TrailImport, check};
+use crate::clock::Moment;
 use crate::environment::Environment;
 
 type Parts = Vec<(SegmentExtent, Vec<u8>)>;
@@ -63,6 +64,31 @@ fn an_extent_is_all_that_was_durable_and_stays_as_it_was() {
     assert_eq!(judge(last).expect("sound"), check_disk(&disk).expect("sound"));
     let stopped = extents[39].0.each_piece(last[0].0, 10, &mut |_| false);
     assert!(!stopped.expect("readable"), "a sink that takes no more is not asked again");
+}
+
+/// Also where only the newest part is verified in full, and behind runs that were
+/// asked nothing.
+#[test]
+fn a_start_knows_the_latest_stamp_and_the_latest_event_that_an_answer_names() {
+    let disk = SimulatedDisk::new();
+    let machine = Machine::start(&disk).expect("new");
+    assert_eq!((machine.recovered.last_stamp, machine.recovered.register_sequence_max), (None, 0));
+    machine.close();
+    let mut machine = Machine::start(&disk).expect("sound");
+    let begun = Moment::from_unix_seconds(START);
+    assert_eq!((machine.recovered.last_stamp, machine.recovered.register_sequence_max), (Some(begun), 0));
+    for value in 0..40 {
+        machine.hand.set(Moment::from_unix_seconds(START + i64::from(value)));
+        machine.record(value).expect("durable");
+    }
+    machine.close();
+    for _ in 0..2 {
+        let newest = TrailConfig { start_check_bytes: 0, ..config(SEGMENT_BYTES) };
+        let machine = Machine::start_with(&disk, &newest, START).expect("sound");
+        let last = Some(Moment::from_unix_seconds(START + 39));
+        assert_eq!((machine.recovered.last_stamp, machine.recovered.register_sequence_max), (last, 7));
+        machine.close();
+    }
 }
 
 #[test]

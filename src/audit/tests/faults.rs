@@ -247,7 +247,7 @@ fn the_environment_is_part_of_the_trail() {
     let disk = SimulatedDisk::new();
     Machine::start(&disk).expect("new").close();
     let (clock, _hand) = crate::clock::Clock::manual(Moment::from_unix_seconds(0));
-    let engine = crate::audit::trail::Engine::new(
+    let engine = crate::audit::start::Engine::new(
         std::sync::Arc::new(disk.clone()),
         &config(2048),
         clock,

@@ -9,7 +9,7 @@ use super::simulated::SimulatedDisk;
 use crate::audit::exchange::{End, Settlement};
 use crate::audit::shared::Shared;
 use crate::audit::spare::Preparer;
-use crate::audit::trail::{Engine, write_opened};
+use crate::audit::start::{Engine, write_opened};
 use crate::audit::writer::{Step, WriteFailure, Writer};
 use crate::audit::{
     AuditUnavailable, Durability, Item, LocalRecorder, OpenError, Pending, Receipt, RecordRefused, Recorder,

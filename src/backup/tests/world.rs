@@ -53,10 +53,16 @@ impl World {
     pub(super) fn in_dir(dir: TempDir) -> Self {
         let (clock, hand) = Clock::manual(moment(0));
         let config = RegisterConfig { path: dir.path().join("register.redb"), cache_bytes: 1 << 20 };
+        if !config.path.exists() {
+            crate::register::create(&config.path, moment(0)).expect("a register");
+        }
         let (reader, commander, register_thread) =
             crate::register::open(&config, clock.clone()).expect("a register");
         let limits = KeyLimits::new(1, 2, 3).expect("limits");
         let path = dir.path().join("access.redb");
+        if !path.exists() {
+            crate::access::create(&path, Environment::Test).expect("an access store");
+        }
         let (_, access, access_thread) =
             crate::access::open(&path, Environment::Test, clock.clone(), limits).expect("an access store");
         let (trail, trail_thread) = open_trail(dir.path(), &clock);

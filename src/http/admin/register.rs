@@ -302,6 +302,7 @@ impl From<CommandError> for Problem {
             }
             CommandError::ImportEnded => Self::new(Code::RegisterUnavailable, detail),
             CommandError::Overloaded => Self::overloaded(),
+            CommandError::ClockBehind(_) => Self::clock_behind(),
             CommandError::Unavailable { since } => Self::register_unavailable(since),
         }
     }

@@ -32,7 +32,7 @@ pub(super) async fn verify(
     if let Some(more) = NonZeroU32::new(u32::try_from(asked.numbers.len() - 1).unwrap_or(u32::MAX)) {
         permit.charge_more(more)?;
     }
-    let arrived_at = now(worker);
+    let arrived_at = now(worker)?;
     if asked.terms.at.is_some_and(|at| at > arrived_at) {
         // Judged for the batch as well, which may hold no valid number at all.
         return Err(Problem::new(Code::FutureMoment, "`at` lies in the future"));

@@ -31,17 +31,21 @@ pub(super) async fn answer_all(
 ) -> Result<Answered, Problem> {
     let mut patience = Patience::default();
     let (mut answers, late, register, sequence, now) = loop {
-        let (mut late, mut is_overdue) = (Vec::new(), false);
+        let (mut late, mut is_overdue, mut not_loaded) = (Vec::new(), false, None);
         let looked_up = {
             let snapshot = worker.handles.register.snapshot();
-            let now = now(worker);
+            let now = now(worker)?;
             let from_memory: Vec<Option<Result<Answer, Unknown>>> = queries
                 .iter()
                 .enumerate()
                 .map(|(place, query)| match query::answer(permit, query, &snapshot, now) {
                     Outcome::Answered(answer) => Some(Ok(answer)),
                     Outcome::Unknown(unknown) => {
-                        is_overdue |= matches!(unknown, Unknown::Overdue { .. });
+                        match unknown {
+                            Unknown::Overdue { .. } => is_overdue = true,
+                            Unknown::NotLoaded { .. } => not_loaded = Some(unknown),
+                            Unknown::AheadOfNow => {}
+                        }
                         Some(Err(unknown))
                     }
                     Outcome::NeedsHistory => {
@@ -52,6 +56,10 @@ pub(super) async fn answer_all(
                 .collect();
             (from_memory, late, RegisterState::of(&snapshot), snapshot.sequence(), now)
         };
+        // That is no number's own.
+        if let Some(not_loaded) = not_loaded {
+            return Err(not_loaded.into());
+        }
         // All of them again, from the next state: they belong together.
         if !is_overdue || !patience.wait().await {
             break looked_up;

@@ -6,7 +6,7 @@ use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Response};
 use serde_json::json;
 
-use super::{identify, now};
+use super::identify;
 use crate::access::LimitsView;
 use crate::clock::Moment;
 use crate::http::plane::Connection;
@@ -34,7 +34,7 @@ pub(super) fn of_key(connection: &Connection, headers: &HeaderMap) -> Result<Rep
         "day_resets_at": view.day_resets_at,
     });
     let mut response: Response<_> = reply::json(serde_json::to_vec(&body).unwrap_or_default().into());
-    add_fields(connection, response.headers_mut(), &view, now(&connection.worker));
+    add_fields(connection, response.headers_mut(), &view, connection.worker.handles.clock.now());
     Ok(response)
 }
 

@@ -63,7 +63,7 @@ pub(crate) async fn handle(connection: Rc<Connection>, request: Request<Incoming
             let left = problem.left().copied();
             let mut reply = problem.into_response(&request_id);
             if let Some(left) = left {
-                limits::add_fields(&connection, reply.headers_mut(), &left, now(worker));
+                limits::add_fields(&connection, reply.headers_mut(), &left, worker.handles.clock.now());
             }
             reply
         }
@@ -203,7 +203,9 @@ fn unrecorded(refused: RecordRefused) -> Problem {
     }
 }
 
-/// Answers about now read the clock once: the moment is both asked and answered.
-fn now(worker: &Worker) -> crate::clock::Moment {
-    worker.handles.clock.now()
+/// Answers about now read the clock once: the moment is both asked and answered. None
+/// is given by a clock that lies behind what is on record: a temporary withdrawal
+/// would seem to last that has ended.
+fn now(worker: &Worker) -> Result<crate::clock::Moment, Problem> {
+    worker.handles.clock.judged().map_err(|_| Problem::clock_behind())
 }

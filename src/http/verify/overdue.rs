@@ -39,6 +39,12 @@ impl From<Unknown> for Problem {
             )
             .with("unavailable_since", since.to_string())
             .retry_after(Duration::from_secs(1)),
+            Unknown::NotLoaded { since } => Self::new(
+                Code::RegisterUnavailable,
+                "nothing has ever been recorded in the register: it is not loaded yet, so no answer is given",
+            )
+            .with("unavailable_since", since.to_string())
+            .retry_after(Duration::from_secs(60)),
             // Since when, nobody knows: it is the clock that was set.
             Unknown::AheadOfNow => Self::new(
                 Code::RegisterUnavailable,

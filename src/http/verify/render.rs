@@ -80,7 +80,7 @@ pub(super) fn batch_unknown(out: &mut BytesMut, pesel: &Pesel, unknown: Unknown)
 
 /// From when the outage of a number counts, where that is known.
 fn since(out: &mut BytesMut, unknown: Unknown) {
-    if let Unknown::Overdue { since } = unknown {
+    if let Unknown::Overdue { since } | Unknown::NotLoaded { since } = unknown {
         out.put_slice(b",\"unavailable_since\":\"");
         out.put_slice(&since.rfc3339());
         out.put_u8(b'"');

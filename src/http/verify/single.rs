@@ -29,7 +29,7 @@ pub(super) async fn verify(
     let (now, query, in_memory, register, sequence) = loop {
         let looked_up = {
             let snapshot = worker.handles.register.snapshot();
-            let now = now(worker);
+            let now = now(worker)?;
             let query = Query::new(asked.pesel.ordinal(), asked.terms.at, now)
                 .map_err(|_| Problem::new(Code::FutureMoment, "`at` lies in the future"))?;
             let in_memory = query::answer(&permit, &query, &snapshot, now);

@@ -137,7 +137,9 @@ impl Measures {
 impl Counted {
     pub(super) const fn of(error: &CommandError) -> Self {
         match error {
-            CommandError::Unavailable { .. } | CommandError::Overloaded => Self::Unavailable,
+            CommandError::Unavailable { .. } | CommandError::ClockBehind(_) | CommandError::Overloaded => {
+                Self::Unavailable
+            }
             _ => Self::Refused,
         }
     }

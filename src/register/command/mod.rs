@@ -27,7 +27,7 @@ use super::feed::{Delivery, Feed, FeedSequence};
 use super::law::{Command, Refusal, Renumbering};
 use super::store::Idempotency;
 use super::words::Channel;
-use crate::clock::{Clock, Moment};
+use crate::clock::{Clock, ClockBehind, Moment};
 use crate::limits::{
     IMPORT_CHUNK_LINES, IMPORT_CHUNKS_PENDING_MAX, IMPORT_GROWTH_PERCENT_MAX, IMPORT_SHRINK_PERCENT_MAX,
     REGISTER_COMMANDS_PENDING_MAX,
@@ -107,6 +107,9 @@ pub enum CommandError {
     ImportEnded,
     /// Too many commands wait. Nothing was done; try again.
     Overloaded,
+    /// The clock lies behind what is on record, so nobody knows what moment a change
+    /// would have. Nothing was done.
+    ClockBehind(ClockBehind),
     /// The store failed, or the writer has stopped. The change may have become
     /// durable in the last instant: ask again with the same idempotency key.
     Unavailable {
@@ -139,6 +142,7 @@ impl fmt::Display for CommandError {
             ),
             Self::ImportEnded => f.write_str("an earlier chunk of the import was not recorded"),
             Self::Overloaded => f.write_str("too many register commands wait"),
+            Self::ClockBehind(behind) => fmt::Display::fmt(behind, f),
             Self::Unavailable { since } => write!(f, "the register cannot be written since {since}"),
         }
     }

@@ -116,7 +116,7 @@ pub(super) fn ready(
 #[cfg(test)]
 mod tests {
     use super::super::super::event::Filing;
-    use super::super::super::store::{Appending, Loaded, Store, file_opener};
+    use super::super::super::store::{Appending, Loaded, OpenMode, Store, file_opener};
     use super::super::super::words::{Channel, EventKind, Registrant};
     use super::*;
     use crate::clock::Moment;
@@ -150,7 +150,8 @@ mod tests {
     fn withdrawn(path: &std::path::Path) -> (Store, Schedule<Ledger>) {
         let now = Moment::from_unix_seconds(0);
         let Loaded { store, head, snapshot, .. } =
-            Store::open(file_opener(path.to_owned(), 1 << 20), now).expect("it opens");
+            Store::open(file_opener(path.to_owned(), 1 << 20), OpenMode::CreateIfMissing, now)
+                .expect("it opens");
         let txn = store.begin().expect("a transaction");
         let mut appending = Appending::begin(&txn, head, &snapshot).expect("tables");
         for (kind, at) in [(EventKind::Reservation, 10), (EventKind::Withdrawal, 20)] {

@@ -65,6 +65,12 @@ impl Snapshot {
         self.head.sequence
     }
 
+    /// Whether nothing has ever been recorded, no import either.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        self.sequence() == Sequence::ZERO
+    }
+
     /// The latest moment of any event up to there; of the store's creation when
     /// there is none.
     #[must_use]

@@ -104,7 +104,7 @@ impl RegisterImport {
         let held = self.scan.finish()?;
         if let Some(target) = self.into {
             let path = target.close()?;
-            let loaded = Store::open(file_opener(path, CACHE_BYTES), held.as_of)?;
+            let loaded = Store::open(file_opener(path, CACHE_BYTES), OpenMode::Existing, held.as_of)?;
             let chain = loaded.store.handle().verify_chain()?;
             let snapshot = (loaded.snapshot.reserved_count(), loaded.snapshot.entry_count());
             if (chain.last, chain.hash, snapshot) != (held.sequence, held.hash, (held.reserved, held.entries))

@@ -29,9 +29,10 @@ use crate::store_panic::{self, NO_SENSE};
 /// May the file be made?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum OpenMode {
-    /// At the first opening.
+    /// Whoever makes a new store.
     CreateIfMissing,
-    /// After a failure: a missing file would be a lost register.
+    /// A start, and after a failure: a missing or empty file is a lost register, and
+    /// a new one in its place would call every number free.
     Existing,
 }
 
@@ -88,12 +89,15 @@ pub(in super::super) struct Store {
 }
 
 impl Store {
-    /// Opens the store, making it if it is not there, and builds the snapshot.
-    pub(in super::super) fn open(opener: Opener, now: Moment) -> Result<Loaded, OpenError> {
+    /// Opens the store and builds the snapshot; a new one is of `now`.
+    pub(in super::super) fn open(opener: Opener, mode: OpenMode, now: Moment) -> Result<Loaded, OpenError> {
         let (database, head, held, (snapshot, pending)) = guarded(|| {
-            let database = opener(OpenMode::CreateIfMissing)?;
+            let database = opener(mode)?;
             if database.begin_read()?.list_tables()?.next().is_none() {
-                initialise(&database, now)?;
+                match mode {
+                    OpenMode::CreateIfMissing => initialise(&database, now)?,
+                    OpenMode::Existing => return Err(damage("file", None, "it holds no register").into()),
+                }
             }
             let txn = database.begin_read()?;
             let head = check(&txn)?;

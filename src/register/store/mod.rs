@@ -6,7 +6,7 @@
 //! | `history` | ordinal | the number's events, short ([`history`]) |
 //! | `backlog` | ordinal | the same, newer: not in its place yet ([`histories`]) |
 //! | `renumberings` | ordinal and sequence | nothing: both numbers of a renumbering point to it |
-//! | `settings` | name | format, creation, head, which ends wait for an import |
+//! | `settings` | name | format, creation, head, directory, which ends wait for an import |
 //! | `idempotency`, `idempotency-expiry` | hash of a request's key | what it led to, for 24 hours |
 //! | `feeds`, `feed-answers` | channel and registrant | how far each feed is ([`feeds`]) |
 //!
@@ -15,6 +15,7 @@
 
 mod agreement;
 mod append;
+mod bind;
 mod bulk;
 mod codec;
 mod error;
@@ -46,9 +47,7 @@ use history::fold;
 pub use idempotency::Idempotency;
 pub(super) use idempotency::Remembered;
 pub use import::{RegisterHeld, RegisterImport};
-#[cfg(test)]
-pub(super) use load::OpenMode;
-pub(super) use load::{Loaded, Opener, Reopened, Store, file_opener};
+pub(super) use load::{Loaded, OpenMode, Opener, Reopened, Store, file_opener};
 use row::Row;
 
 use super::event::{ChainHash, EventsPage, StoredEvent};
@@ -74,6 +73,8 @@ const RENUMBERINGS_TABLE: TableDefinition<'static, (u32, u64), ()> = TableDefini
 const FORMAT_KEY: &str = "format";
 const CREATED_KEY: &str = "created";
 const HEAD_KEY: &str = "head";
+/// Of which directory it is.
+const DIRECTORY_KEY: &str = "directory";
 
 /// Where the register stands, written with every commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 
 use super::super::event::Filing;
 use super::super::snapshot::SnapshotHead;
-use super::super::store::{Appending, Loaded, RegisterImport, Store};
+use super::super::store::{Appending, Loaded, OpenMode, RegisterImport, Store};
 use super::*;
 
 const PEOPLE: u32 = 40;
@@ -32,7 +32,9 @@ struct Bare {
 
 impl Bare {
     fn open(path: &Path, events: Vec<StoredEvent>) -> Self {
-        let loaded = Store::open(file_opener(path.to_owned(), CACHE_BYTES), moment(0)).expect("it opens");
+        let loaded =
+            Store::open(file_opener(path.to_owned(), CACHE_BYTES), OpenMode::CreateIfMissing, moment(0))
+                .expect("it opens");
         Self { path: path.to_owned(), loaded, events }
     }
 

@@ -2,6 +2,7 @@
 
 use super::disk::Disk;
 use super::*;
+use crate::clock::ClockBehind;
 use crate::limits::{REGISTER_COMMANDS_PENDING_MAX, REGISTER_COMMANDS_PER_COMMIT_MAX};
 
 #[test]
@@ -144,6 +145,27 @@ fn a_clock_that_steps_back_reorders_nothing() {
     assert_eq!(other.event().event().moment(), moment(-500), "another number goes by the clock");
     opened.stop();
     Opened::at(&path);
+}
+
+/// Not by a second or two but by more than a clock that is kept right ever does.
+#[test]
+fn a_clock_too_far_behind_what_is_recorded_takes_no_filing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (clock, hand) = Clock::manual(moment(0));
+    let clock = clock.guarded(std::time::Duration::from_secs(60));
+    let opener = file_opener(dir.path().join("register.redb"), CACHE_BYTES);
+    let (reader, commander, thread) = open_with(opener, clock).expect("it opens");
+    let opened = Opened { reader, commander, thread, hand, runtime: runtime() };
+    opened.hand.set(moment(100));
+    opened.submit(reserve(person(1))).expect("allowed");
+    opened.hand.set(moment(39));
+    let behind = CommandError::ClockBehind(ClockBehind { now: moment(39), recorded: moment(100) });
+    assert_eq!(opened.submit(reserve(person(2))).map(drop), Err(behind.clone()));
+    assert_eq!(opened.import(Vec::new()).map(drop), Err(behind));
+    assert_eq!(opened.reader.snapshot().sequence(), Sequence::new(1));
+    opened.hand.set(moment(40));
+    opened.submit(reserve(person(2))).expect("allowed");
+    assert!(opened.import(Vec::new()).is_ok());
 }
 
 #[test]

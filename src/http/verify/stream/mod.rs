@@ -90,7 +90,7 @@ impl Stream {
     /// Answers a chunk: permit, look-up, record, answer lines.
     async fn answer(&mut self, input: &mut Input, lines: Bytes) -> Result<(), Stop> {
         let worker = Rc::clone(&self.connection.worker);
-        let mut asked = read_lines(&lines, now(&worker));
+        let mut asked = read_lines(&lines, now(&worker)?);
         while !asked.is_empty() {
             if worker.is_draining() {
                 return Err(Problem::draining().into());

@@ -171,9 +171,13 @@ impl Writer {
         if self.failure.as_ref().and_then(Failure::retry_at).is_some_and(|at| at <= Instant::now()) {
             self.retry();
         }
-        let verdicts = match self.failure.as_ref().and_then(Failure::down_since) {
-            Some(since) => Err(since),
-            None => self.carry_out(&messages).map_err(|error| self.fail(&error)),
+        let unavailable = |since| CommandError::Unavailable { since };
+        let down_since = self.failure.as_ref().and_then(Failure::down_since);
+        let verdicts = match (down_since, self.clock.judged()) {
+            (Some(since), _) => Err(unavailable(since)),
+            // What is due even by such a clock is due.
+            (None, Err(behind)) if !messages.is_empty() => Err(CommandError::ClockBehind(behind)),
+            (None, _) => self.carry_out(&messages).map_err(|error| unavailable(self.fail(&error))),
         };
         match verdicts {
             Ok(verdicts) => {
@@ -181,15 +185,15 @@ impl Writer {
                     self.reply(message, verdict);
                 }
             }
-            Err(since) => {
+            Err(error) => {
                 for message in messages {
-                    let unavailable = CommandError::Unavailable { since };
+                    let error = error.clone();
                     let verdict = match &message {
-                        Message::Submit(..) | Message::Renumber(..) => Verdict::Submitted(Err(unavailable)),
-                        Message::PassOver(..) => Verdict::PassedOver(Err(unavailable)),
+                        Message::Submit(..) | Message::Renumber(..) => Verdict::Submitted(Err(error)),
+                        Message::PassOver(..) => Verdict::PassedOver(Err(error)),
                         Message::Import(chunk, _) => {
                             chunk.ledger.end();
-                            Verdict::Imported(Err(unavailable))
+                            Verdict::Imported(Err(error))
                         }
                     };
                     self.reply(message, verdict);
@@ -299,6 +303,7 @@ impl Writer {
     fn show(&mut self, base: &Snapshot, head: Head, changes: Vec<Changed>) {
         self.prepared.follow(&changes);
         self.head = head;
+        self.clock.has_recorded(head.as_of);
         let next = SnapshotHead { sequence: head.sequence, as_of: head.as_of };
         let next = base.apply(changes, self.clock.now(), next);
         self.measures.published(&next);
