@@ -20,7 +20,7 @@ const EXIT_VERIFY: &str = "Exit status: 0 not reserved, 1 reserved, 2 no answer.
     in the list of processes: `-` reads it from standard input.";
 const EXIT_BULK: &str = "Exit status: 0 every row was answered, 1 some rows were wrong (see the column \
     `error`), 2 it could not finish.\n\n\
-    With --output, work goes to FILE.part and its state to FILE.resume; after an interruption the same \
+    With --output, work goes to FILE.part (mode 0600, as FILE will be) and its state to FILE.resume; after an interruption the same \
     command goes on behind the last complete row. Rows with more or fewer columns than the header are not \
     asked (error `row-length`).";
 const EXIT_IMPORT: &str = "Exit status: 0 every line was accepted, 1 some chunks were refused, 2 it could \
@@ -123,7 +123,7 @@ pub(crate) struct ServeArgs {
     /// The configuration; see peselgate.example.toml.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
-    /// Judge the configuration and end.
+    /// Judge the configuration, and the certificates it names, and end.
     #[arg(long)]
     pub(crate) check_config: bool,
 }
@@ -216,7 +216,7 @@ pub(crate) struct BulkArgs {
     /// The CSV file with a header, or `-` for standard input.
     #[arg(value_name = "FILE.csv|-")]
     pub(crate) file: PathBuf,
-    /// Where the result goes [default: standard output]; can be resumed.
+    /// Where the result goes [default: standard output]; can be resumed. No device and no link.
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// The column that holds the number.

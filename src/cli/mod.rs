@@ -22,6 +22,7 @@ mod import;
 mod key;
 mod key_args;
 mod lines;
+mod place;
 mod progress;
 mod refusal;
 mod rejected;
