@@ -17,7 +17,8 @@ use crate::secret::PlainCredential;
 /// token; returns the file that holds the token.
 ///
 /// # Errors
-/// When the directory holds an access store already, or a file cannot be written.
+/// When the directory holds an access store already, or a file cannot be written:
+/// it can then be tried again.
 pub fn init(
     data_directory: &Path,
     environment: Environment,
@@ -28,6 +29,15 @@ pub fn init(
         return Err(InstanceError::new("init", format!("{} is there already", data.access().display())));
     }
     let token_file = token_file.map_or_else(|| data.path().join("operator-token"), Path::to_owned);
+    if let Err(error) = make(&data, environment, &token_file) {
+        // A store of a token that nobody knows would be in the way of the next try.
+        drop(std::fs::remove_file(data.access()));
+        return Err(error);
+    }
+    Ok(token_file)
+}
+
+fn make(data: &DataDir, environment: Environment, token_file: &Path) -> Result<(), InstanceError> {
     let limits = KeyLimits::new(200, 1_000, 1_000_000).map_err(|error| InstanceError::new("init", error))?;
     let (reader, access, thread) = crate::access::open(&data.access(), environment, Clock::system(), limits)
         .map_err(|error| InstanceError::new("access store", error))?;
@@ -37,17 +47,17 @@ pub fn init(
     thread.close();
     let issued = issued.map_err(|error| InstanceError::new("access store", error))?;
     let plain = issued.plain.ok_or_else(|| InstanceError::new("init", "no token was issued"))?;
-    write_secret(&token_file, &plain).map_err(|error| {
-        // A store of a token that nobody knows would be in the way of the next try.
-        drop(std::fs::remove_file(data.access()));
-        InstanceError::new(&token_file.display().to_string(), error)
-    })?;
-    Ok(token_file)
+    write_secret(token_file, &plain)
+        .map_err(|error| InstanceError::new(&token_file.display().to_string(), error))
 }
 
 /// Writes a credential into a new file that its owner alone reads.
 pub(super) fn write_secret(path: &Path, plain: &PlainCredential) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    writeln!(file, "{}", plain.reveal())?;
-    file.sync_all()
+    let written = writeln!(file, "{}", plain.reveal()).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // Half of one is in the way, and opens nothing.
+        drop(std::fs::remove_file(path));
+    }
+    written
 }

@@ -150,6 +150,32 @@ fn an_init_that_cannot_write_its_token_leaves_nothing() {
     init(&data, "test");
 }
 
+/// A full disk, wherever it is met: here, files that may not grow beyond a limit.
+#[test]
+fn an_init_that_runs_out_of_space_can_be_repeated() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, program) = (dir.path().join("data"), crate::harness::binary());
+    let mut failed = 0;
+    for doubled in 0..16 {
+        // The signal that such a write raises is ignored, as the program inherits it.
+        let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$@\"", (1 << doubled) - 1);
+        let mut limited = std::process::Command::new("sh");
+        limited.args(["-c", &script, "sh"]).arg(&program).args(["init", "--environment", "test"]);
+        let output = limited.arg("--data-dir").arg(&data).output().expect("an end");
+        if output.status.success() {
+            break;
+        }
+        failed += 1;
+        assert_eq!(output.status.code(), Some(2), "{}", err(&output));
+        for left in ["access.redb", "operator-token"] {
+            assert!(!data.join(left).exists(), "{left} is left: {}", err(&output));
+        }
+    }
+    assert!(failed > 0, "no limit was met");
+    fs::remove_dir_all(&data).expect("made");
+    init(&data, "test");
+}
+
 #[test]
 fn a_directory_of_one_environment_serves_no_other() {
     let dir = tempfile::tempdir().expect("a directory");
