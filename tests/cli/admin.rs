@@ -8,7 +8,7 @@ fn import_reports_what_was_refused() {
     shell.gateway.reply(
         200,
         "{\"chunk\":0,\"lines\":2,\"accepted\":1,\"already_there\":1,\"sequence\":7}\n\
-         {\"chunk\":1,\"lines\":1,\"accepted\":0,\"errors\":[{\"line\":3,\"error\":\"not-reserved\"}]}\n",
+         {\"chunk\":1,\"lines\":1,\"accepted\":0,\"errors\":[{\"line\":2,\"error\":\"not-reserved\"}]}\n",
     );
     let lines = format!("{{\"pesel\":\"{NUMBER}\"}}\n").repeat(3);
     let output = fed(&mut shell.administer(&["import", "-", "--json"]), &lines);
@@ -27,6 +27,8 @@ fn import_reports_what_was_refused() {
     let options = ["import", "-", "--allow-mass-change", "--rejected", "rejected.csv"];
     let output = fed(&mut shell.administer(&options), &format!("\n{lines}"));
     assert_eq!(output.status.code(), Some(1), "{}", err(&output));
+    // As an editor counts, here as there.
+    assert_eq!(err(&output), "chunk 1 refused, 2 lines\nline 4: not-reserved\n");
     let rejected = std::fs::read_to_string(shell.path("rejected.csv")).expect("written");
     assert_eq!(rejected, "line,code\n3,chunk-refused\n4,not-reserved\n");
     let (_, path, _, _) = shell.gateway.request(1);
