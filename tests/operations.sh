@@ -3,14 +3,20 @@
 #   tests/operations.sh
 # Needs promtool (Debian: prometheus), haproxy, nginx, systemd-analyze, openssl,
 # curl, and a built peselgate (PESELGATE, target/debug/peselgate by default); no root.
+# Exit status 2 when there is no program to try, or it does not start.
 set -euo pipefail
+program=${PESELGATE:+$(realpath -m -- "$PESELGATE")}
 cd "$(dirname "$0")/.."
-program=${PESELGATE:-target/debug/peselgate}
+. tests/tools.sh
+: "${program:=$(realpath -m -- "${CARGO_TARGET_DIR:-target}/debug/peselgate")}"
+# All of it is on the loopback.
+unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
 dir=$(mktemp -d)
+demo=
 pids=()
 finish() {
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
+    for pid in $demo "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+    for pid in $demo "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
     rm -rf "$dir"
 }
 trap finish EXIT
@@ -18,17 +24,7 @@ trap finish EXIT
 echo "== promtool"
 promtool check rules config/alerts.yml
 promtool test rules config/alerts.test.yml
-"$program" demo --data-dir "$dir/d" --reserved 1000 --listen 127.0.0.1:0 \
-    --admin-listen 127.0.0.1:0 --ops-listen 127.0.0.1:0 >"$dir/out" 2>"$dir/err" &
-demo=$!
-pids+=("$demo")
-for _ in $(seq 600); do
-    grep -q '^ready' "$dir/out" && break
-    kill -0 "$demo"
-    sleep 0.1
-done
-read -r verification admin ops < <(sed -n \
-    's/^ready: verification \(.*\), admin \(.*\), operations \(.*\)/\1 \2 \3/p' "$dir/out")
+start_demo "$program" "$dir"
 curl -sf -o /dev/null "$verification/v1/verify/batch" -H "authorization: Bearer $(cat "$dir/d/demo-key")" \
     -H 'content-type: application/json' -d '{"pesels":["50810100014"]}'
 curl -sf "$ops/metrics" >"$dir/metrics"
@@ -71,9 +67,11 @@ echo "allowed, another, allowed: $answers"
 [ "$answers" = "200 403 200" ]
 
 echo "== systemd"
-# The service's program is not installed here, so a copy names the one that was built.
+# The service's program is not installed here, so a copy names the one that was built, by
+# a path without a space.
+ln -s "$program" "$dir/peselgate"
 cp config/peselgate.socket "$dir/"
-sed "s#/usr/bin/peselgate #$(realpath "$program") #" config/peselgate.service >"$dir/peselgate.service"
+sed "s#/usr/bin/peselgate #$dir/peselgate #" config/peselgate.service >"$dir/peselgate.service"
 systemd-analyze verify --recursive-errors=no "$dir/peselgate.socket" "$dir/peselgate.service" 2>"$dir/verify" ||
     { cat "$dir/verify"; exit 1; }
 # It says something about other units of the machine, too; about these nothing is to be said.
