@@ -32,16 +32,65 @@ promtool check metrics <"$dir/metrics" | tee "$dir/lint"
 # It only warns about some things; nothing at all is to be said.
 [ ! -s "$dir/lint" ]
 
-echo "== haproxy"
-haproxy -c -f config/haproxy.cfg
-
-echo "== nginx"
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=peselgate.example \
     -keyout "$dir/peselgate.key" -out "$dir/peselgate.pem" 2>/dev/null
-# The port and the directories are such as anybody may use.
-for port in $(shuf -i 20000-30000); do
-    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
+# Ports such as anybody may use.
+mapfile -t ports < <(shuf -i 20000-30000 -n 500)
+free_port() { # -> port
+    local last
+    while :; do
+        last=$((${#ports[@]} - 1)) port=${ports[last]}
+        unset "ports[last]"
+        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
+    done
+}
+through() { # URL, key's file, the caller's address -> status
+    curl -sk --retry 5 --retry-connrefused --retry-delay 1 --interface "$3" -o /dev/null -w '%{http_code}' \
+        "$1/v1/verify" -H "authorization: Bearer $(cat "$2")" \
+        -H 'content-type: application/json' -d '{"pesel":"50810100014"}' || cat "$dir/error.log" >&2
+}
+
+echo "== haproxy"
+haproxy -c -f config/haproxy.cfg
+# In front of a gateway that has what its comment asks of peselgate.toml, and no more:
+# found ready, asked through it, and the caller's own address judged.
+free_port; front=$port
+free_port; state=$port
+free_port; gate=$port
+free_port; ready=$port
+free_port; office=$port
+{
+    printf 'environment = "test"\n'
+    sed -n 's/^#   //p' config/haproxy.cfg | sed "s#192\.0\.2\.11:8443#127.0.0.1:$gate#; s#192\.0\.2\.11:8082#127.0.0.1:$ready#
+        s#192\.0\.2\.10#127.0.0.1#; s#/etc/peselgate/verification#$dir/peselgate#"
+    printf '[data]\ndirectory = "%s"\n[admin]\nlisten = "127.0.0.1:%s"\n' "$dir/served" "$office"
+} >"$dir/served.toml"
+sed "s#192\.0\.2\.11:8443#127.0.0.1:$gate#; s#192\.0\.2\.12:8443#127.0.0.1:1#; s#check port 8082#check port $ready#
+    s#bind :443#bind 127.0.0.1:$front#; s#maxconn 20000#maxconn 100#" config/haproxy.cfg >"$dir/haproxy.cfg"
+printf 'listen state\n    mode http\n    bind 127.0.0.1:%s\n    stats enable\n    stats uri /\n' "$state" >>"$dir/haproxy.cfg"
+"$program" init --data-dir "$dir/served" --environment test >"$dir/init"
+"$program" serve --config "$dir/served.toml" 2>"$dir/served.log" &
+pids+=($!)
+until curl -sf -o /dev/null "http://127.0.0.1:$ready/readyz"; do
+    kill -0 "${pids[-1]}" 2>/dev/null || { cat "$dir/served.log" >&2; exit 1; }
+    sleep 0.1
 done
+"$program" key issue --institution Bank --system s --address 127.0.0.2 --output "$dir/served.key" \
+    --admin-url "http://127.0.0.1:$office" --admin-token-file "$dir/served/operator-token" >"$dir/issued"
+haproxy -f "$dir/haproxy.cfg" >"$dir/error.log" 2>&1 &
+pids+=($!)
+for _ in $(seq 100); do
+    curl -s "http://127.0.0.1:$state/;csv" >"$dir/state" || true
+    if grep -q '^gateways,gateway-1,.*,UP,.*,L7OK,' "$dir/state"; then break; fi
+    sleep 0.1
+done
+grep '^gateways,gateway-1,.*,UP,.*,L7OK,' "$dir/state" >"$dir/up" || { cat "$dir/state" "$dir/error.log" >&2; exit 1; }
+answers="$(through "https://127.0.0.1:$front" "$dir/served.key" 127.0.0.2) $(through "https://127.0.0.1:$front" "$dir/served.key" 127.0.0.3)"
+echo "allowed, another: $answers"
+[ "$answers" = "200 403" ]
+
+echo "== nginx"
+free_port
 mkdir "$dir/temp"
 temporary=$(printf "%s_temp_path $dir/temp; " client_body proxy fastcgi uwsgi scgi)
 sed "s#/etc/nginx/peselgate#$dir/peselgate#; s#/var/log/nginx#$dir#; s#listen 443 #listen 127.0.0.1:$port #
@@ -57,12 +106,8 @@ sed -i "s#192\.0\.2\.11:8080#${verification#http://}#; s# transparent;#;#; s#^wo
     --admin-url "$admin" --admin-token-file "$dir/d/demo-admin-token" >"$dir/issued"
 nginx -c "$dir/nginx.conf" -g "$places daemon off;" 2>>"$dir/error.log" &
 pids+=($!)
-through() { # the caller's address -> status
-    curl -sk --noproxy '*' --retry 5 --retry-connrefused --retry-delay 1 --interface "$1" -o /dev/null -w '%{http_code}' \
-        "https://127.0.0.1:$port/v1/verify" -H "authorization: Bearer $(cat "$dir/key")" \
-        -H 'content-type: application/json' -d '{"pesel":"50810100014"}' || cat "$dir/error.log" >&2
-}
-answers="$(through 127.0.0.2) $(through 127.0.0.3) $(through 127.0.0.2)"
+nginx_answers() { through "https://127.0.0.1:$port" "$dir/key" "$1"; }
+answers="$(nginx_answers 127.0.0.2) $(nginx_answers 127.0.0.3) $(nginx_answers 127.0.0.2)"
 echo "allowed, another, allowed: $answers"
 [ "$answers" = "200 403 200" ]
 
