@@ -12,6 +12,7 @@ use super::backup_args::{BackupArgs, EXIT_BACKUP, EXIT_RESTORE, RestoreArgs};
 use super::change_args::{ChangeArgs, EXIT_CHANGE, EXIT_ENTRY, EntryArgs, WithdrawArgs};
 use super::feeds::{EXIT_FEEDS, FeedsArgs};
 use super::key_args::KeyCommand;
+use crate::app::demo::RESERVED_MAX;
 use crate::environment::Environment;
 
 pub(super) const EXIT_PLAIN: &str = "Exit status: 0 done, 2 not done.";
@@ -96,7 +97,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "DIR", default_value = "data/demo")]
     pub(crate) data_dir: PathBuf,
     /// Reserved numbers to make [default: 1000000]; refused when the directory was made with another.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=RESERVED_MAX as i64))]
     pub(crate) reserved: Option<u32>,
     /// Seed of the made data [default: 1]; refused when the directory was made with another.
     #[arg(long, value_name = "S")]

@@ -179,7 +179,11 @@ fn refuse(error: &clap::Error) -> ExitCode {
     ExitCode::from(Exit::Failed.status())
 }
 
-/// Replaces runs of eight or more digits, and what begins like a credential.
+/// Bounds that clap tells of a number; none of them is a PESEL.
+const BOUNDS: [&str; 3] = ["4294967295", "18446744073709551615", "50000000"];
+
+/// Replaces runs of eight or more digits, and what begins like a credential; what an
+/// option allows stays.
 fn redacted(text: &str) -> String {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut shown = String::with_capacity(text.len());
@@ -187,7 +191,8 @@ fn redacted(text: &str) -> String {
     while !rest.is_empty() {
         let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
         let (word, after) = rest.split_at(end);
-        let has_number = word.as_bytes().split(|b| !b.is_ascii_digit()).any(|run| run.len() >= 8);
+        let has_number = !BOUNDS.contains(&word)
+            && word.as_bytes().split(|b| !b.is_ascii_digit()).any(|run| run.len() >= 8);
         let is_secret = word.starts_with("pg_") || word.starts_with("pga_");
         shown.push_str(if has_number || is_secret { "[redacted]" } else { word });
         let next = after.chars().next().map_or(0, char::len_utf8);
@@ -237,6 +242,10 @@ mod tests {
         let cli = Cli::try_parse_from(["peselgate", "verify", "44851401353"]).expect("one number");
         assert!(!format!("{cli:?}").contains("44851401353"));
         assert_eq!(redacted("ż: --limit 1000 '44851401353'"), "ż: --limit 1000 '[redacted]'");
+        let line = ["peselgate", "demo", "--reserved", "44851401353"];
+        let error = redacted(&Cli::try_parse_from(line).expect_err("too many").render().to_string());
+        assert!(error.contains(&format!("is not in 0..={}", crate::app::demo::RESERVED_MAX)), "{error}");
+        assert!(!error.contains("44851401353"), "{error}");
         assert_eq!(redacted("--x=a_44851401353 pg_test_x."), "--x=[redacted] [redacted].");
     }
 

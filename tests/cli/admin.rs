@@ -114,6 +114,39 @@ fn a_refusal_is_polish_for_people_and_a_code_for_programs() {
     assert_eq!(output.status.code(), Some(2));
 }
 
+/// What can be done about it, and what to name when asking for help.
+#[test]
+fn a_polish_refusal_names_the_value_the_role_and_the_request() {
+    let shell = Shell::new();
+    let said = |status: u16, problem: &str, command: &[&str]| {
+        shell.gateway.reply(status, problem);
+        let output = shell.administer(command).output().expect("an end");
+        assert_eq!(output.status.code(), Some(1), "{}", err(&output));
+        err(&output)
+    };
+    let reserve = ["reserve", NUMBER, "--registrant", ""];
+    let value =
+        r#"{"code":"invalid-value","detail":"registrant: no","field":"registrant","request_id":"r-1"}"#;
+    assert_eq!(
+        said(422, value, &reserve),
+        "Nazwa podmiotu rejestrującego (--registrant) powinna mieć od 1 do 200 bajtów, bez znaków \
+         sterujących i bez odstępów na początku i na końcu. Identyfikator żądania: r-1.\n"
+    );
+    let role = r#"{"code":"forbidden","detail":"no","roles":["official","auditor"],"request_id":"r-2"}"#;
+    for command in [&["entry", NUMBER][..], &["feeds"]] {
+        assert_eq!(
+            said(403, role, command),
+            "Ten token nie uprawnia do tej czynności: potrzebny jest token z rolą official albo auditor. \
+             Identyfikator żądania: r-2.\n"
+        );
+    }
+    let bound = r#"{"code":"forbidden","detail":"the token is bound to another channel"}"#;
+    assert_eq!(
+        said(403, bound, &reserve),
+        "Ten token nie uprawnia do tej czynności w imieniu podanego podmiotu i kanału.\n"
+    );
+}
+
 #[test]
 fn an_entry_is_shown_with_its_history() {
     let shell = Shell::new();
