@@ -12,6 +12,7 @@ use super::backup_args::{BackupArgs, EXIT_BACKUP, EXIT_RESTORE, RestoreArgs};
 use super::change_args::{ChangeArgs, EXIT_CHANGE, EXIT_ENTRY, EntryArgs, WithdrawArgs};
 use super::feeds::{EXIT_FEEDS, FeedsArgs};
 use super::key_args::KeyCommand;
+use super::token_args::TokenCommand;
 use crate::app::demo::RESERVED_MAX;
 use crate::environment::Environment;
 
@@ -72,6 +73,9 @@ pub(crate) enum Command {
     /// API keys of institutions.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Tokens of the admin plane.
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// The reserved numbers as a file for exchange.
     #[command(subcommand)]
     Snapshot(SnapshotCommand),

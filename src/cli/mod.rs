@@ -19,6 +19,7 @@ mod endpoint;
 mod error;
 mod feeds;
 mod import;
+mod issued;
 mod key;
 mod key_args;
 mod lines;
@@ -32,6 +33,8 @@ mod table;
 #[cfg(test)]
 mod testing;
 mod tls;
+mod token;
+mod token_args;
 mod verify;
 mod words;
 
@@ -48,6 +51,7 @@ use client::Client;
 use credential::{ADMIN_TOKEN, Bearer, KEY};
 use error::{CliError, Exit};
 use key_args::KeyCommand;
+use token_args::TokenCommand;
 
 /// Runs one command. The exit statuses are in each command's help; 2 is always
 /// "not done", a wrong command line included.
@@ -114,11 +118,19 @@ fn dispatch(command: &Command) -> Result<Exit, CliError> {
         Command::Key(command) => {
             let client = admin(match command {
                 KeyCommand::Issue(args) => &args.admin,
+                KeyCommand::Limits(args) => &args.admin,
                 KeyCommand::List { admin, .. }
                 | KeyCommand::Deactivate { admin, .. }
                 | KeyCommand::Addresses { admin, .. } => admin,
             })?;
             block_on(key::run(command, &client))
+        }
+        Command::Token(command) => {
+            let client = admin(match command {
+                TokenCommand::Issue(args) => &args.admin,
+                TokenCommand::List { admin, .. } | TokenCommand::Deactivate { admin, .. } => admin,
+            })?;
+            block_on(token::run(command, &client))
         }
         Command::Completions { shell } => {
             let mut text = Vec::new();
