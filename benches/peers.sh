@@ -11,7 +11,10 @@
 # its rows say so. A measurement that fails, or that was answered with refusals, ends
 # it with a word about it and exit status 1. Takes about five minutes after the build.
 set -euo pipefail
+# A comma in a figure would be another figure to the next program.
+export LC_ALL=C
 cd "$(dirname "$0")/.."
+. tests/tools.sh
 ROUNDS=${ROUNDS:-5}
 EACH=${SECONDS_EACH:-4}
 RESERVED=${RESERVED:-7500000}
@@ -22,14 +25,12 @@ SERVER_CORE=${SERVER_CORE:-$(awk '/req\.|nvme|ahci|mpt/ { for (c = 2; $c ~ /^[0-
 LOAD_CORE=${LOAD_CORE:-$(( (SERVER_CORE + 1) % $(nproc) ))}
 
 have() { command -v "$1" >/dev/null 2>&1; }
-if [ "$(id -u)" = 0 ] && have apt-get; then
-  want=()
-  have wrk || want+=(wrk)
-  have redis-server || want+=(redis-server redis-tools)
-  have nginx || want+=(nginx-light)
-  have python3 || want+=(python3)
-  [ ${#want[@]} = 0 ] || { apt-get update -qq; apt-get install -y -qq "${want[@]}"; } >/dev/null 2>&1 || true
-fi
+want=()
+have wrk || want+=(wrk)
+have redis-server || want+=(redis-server redis-tools)
+have nginx || want+=(nginx-light)
+have python3 || want+=(python3)
+install_packages "${want[@]}" >/dev/null 2>&1 || true
 have wrk || { echo "wrk is missing" >&2; exit 1; }
 cargo build --release --bin peselgate --example bare_hyper >&2
 
@@ -42,6 +43,13 @@ finish() {
   rm -rf "$work"
 }
 trap finish EXIT
+case $(stat -f -c %T "$work") in
+  tmpfs | ramfs)
+    echo "peers: $work is in memory, where a sync costs nothing and every figure would be too good;" \
+      "TMPDIR=DIR names a directory on a disk" >&2
+    exit 1
+    ;;
+esac
 fail() { # words, files that say more
   echo "peers: $1" >&2
   shift
@@ -60,14 +68,15 @@ serve() { # port or socket, command
     sleep 0.05
   done
 }
-gate=target/release/peselgate
+target=${CARGO_TARGET_DIR:-target}
+gate=$target/release/peselgate
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])' 2>/dev/null || shuf -i 20000-30000 -n 1; }
 gate_port=$(free_port) admin_port=$(free_port) ops_port=$(free_port) bare_port=$(free_port) nginx_port=$(free_port)
 
 start_gate() { # threads -> seconds until ready
   : >"$work/gate.out"
   local began; began=$(date +%s.%N)
-  taskset -c "${2:-$SERVER_CORE}" $gate demo --data-dir "$work/demo" --reserved "$RESERVED" --threads "$1" \
+  taskset -c "${2:-$SERVER_CORE}" "$gate" demo --data-dir "$work/demo" --reserved "$RESERVED" --threads "$1" \
     --listen 127.0.0.1:$gate_port --admin-listen 127.0.0.1:$admin_port --ops-listen 127.0.0.1:$ops_port \
     >"$work/gate.out" 2>"$work/gate.err" &
   gate_pid=$!
@@ -108,7 +117,7 @@ start_gate 1            # the start that counts
 ready_s=$(cat "$work/ready_s")
 sleep 1
 rss_mb=$(awk '/VmRSS/ { printf "%.0f", $2 / 1024 }' /proc/$gate_pid/status)
-serve $bare_port target/release/examples/bare_hyper 127.0.0.1:$bare_port
+serve $bare_port "$target/release/examples/bare_hyper" 127.0.0.1:$bare_port
 if have nginx; then
   mkdir -p "$work/nginx"
   cat >"$work/nginx.conf" <<CONF
@@ -194,7 +203,7 @@ for round in $(seq "$ROUNDS"); do
   awk -v n=$lines 'NR == 1 { print; next } { row[NR] = $0 } END { for (i = 0; i < n; i++) print row[2 + i % (NR - 1)] }' \
     "$work/demo/reserved.csv" >"$work/million.csv"
   began=$(date +%s.%N)
-  taskset -c $LOAD_CORE $gate bulk "$work/million.csv" --url http://127.0.0.1:$gate_port --key-file "$work/demo/demo-key" \
+  taskset -c $LOAD_CORE "$gate" bulk "$work/million.csv" --url http://127.0.0.1:$gate_port --key-file "$work/demo/demo-key" \
     --output "$work/million.out" --restart 2>"$work/bulk.err" || fail "bulk ended with status $?" "$work/bulk.err"
   awk -v n=$lines -v a="$began" -v b="$(date +%s.%N)" 'BEGIN { print n / (b - a) }' >>"$work/n.bulk"
   rm -f "$work/million.out"

@@ -34,6 +34,11 @@ FIRST_DAY = datetime(1800, 1, 1)
 DAYS = 36_524
 EPOCH = datetime(2024, 1, 1, tzinfo=timezone.utc)
 ROOT = Path(__file__).resolve().parent.parent
+TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
+PROGRAM = TARGET / "release/peselgate"
+# Numbers asked about, and changes of each round: all from a supply of their own.
+KNOWN = 20_000
+CHANGES, FREE = 10_000, 50_000
 
 
 def say(text):
@@ -78,16 +83,19 @@ class Gateway:
         """Starts it; seconds until it is ready."""
         listen = zip(("--listen", "--admin-listen", "--ops-listen"), self.ports)
         flags = [text for flag, port in listen for text in (flag, f"127.0.0.1:{port}")]
-        command = ["taskset", "-c", str(self.core), str(ROOT / "target/release/peselgate"), "demo"]
+        command = ["taskset", "-c", str(self.core), str(PROGRAM), "demo"]
         command += ["--threads", "1", "--reserved", "0", "--data-dir", self.directory, *flags]
         began = time.monotonic()
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        with open(f"{self.directory}.err", "w") as err:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err, text=True)
         for line in self.process.stdout:
             if line.startswith("ready"):
                 return time.monotonic() - began
-        sys.exit("the gateway did not start")
+        sys.exit(f"the gateway did not start: {Path(f'{self.directory}.err').read_text()[-2000:]}")
 
     def stop(self):
+        if not self.process:
+            return
         self.process.send_signal(signal.SIGTERM)
         self.process.stdout.read()
         self.process.wait()
@@ -129,7 +137,7 @@ class Gateway:
         """Imports a file; seconds."""
         began = time.monotonic()
         subprocess.run(
-            [ROOT / "target/release/peselgate", "import", file, "--allow-mass-change",
+            [PROGRAM, "import", file, "--allow-mass-change",
              "--admin-url", f"http://127.0.0.1:{self.ports[1]}",
              "--admin-token-file", f"{self.directory}/demo-admin-token"],
             check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -239,15 +247,95 @@ def spread(values, form="{:.2f}"):
     return f"{mid} ({low} … {high})"
 
 
-def main():
+def arguments():
     parser = argparse.ArgumentParser(description="figures of the register's side")
     parser.add_argument("--entries", type=int, default=7_500_000)
     parser.add_argument("--events", type=int, default=1, help="events an entry has on average")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--core", type=int, default=1, help="the gateway's")
     given = parser.parse_args()
-    if not shutil.which("wrk"):
-        sys.exit("wrk is missing")
+    # From serial 6 000 of each day on, numbers are for what falls due.
+    if not KNOWN <= given.entries <= DAYS * 6_000:
+        parser.error(f"--entries: from {KNOWN} to {DAYS * 6_000}, that there are enough to ask about")
+    # One every 30 days since then, none of them to come.
+    events_max = (datetime.now(timezone.utc) - EPOCH).days // 30
+    if not 1 <= given.events <= events_max:
+        parser.error(f"--events: from 1 to {events_max}")
+    if not 1 <= given.rounds <= FREE // CHANGES:
+        parser.error(f"--rounds: from 1 to {FREE // CHANGES}")
+    if given.core not in os.sched_getaffinity(0):
+        parser.error(f"--core: one of {sorted(os.sched_getaffinity(0))}")
+    for what, there in (("wrk", shutil.which("wrk")), (str(PROGRAM), PROGRAM.exists())):
+        if not there:
+            sys.exit(f"{what} is missing")
+    return given
+
+
+def measure(gateway, work, given, row):
+    gateway.start()
+    took = [gateway.bring_in(history(work, given.entries, event)) for event in range(given.events)]
+    millions = given.entries / 1e6
+    row(f"import of {millions:g} M events into an empty register, s", 120, f"{took[0]:.0f}")
+    if took[1:]:
+        row(f"each further {millions:g} M, s", "", spread(took[1:], "{:.0f}"))
+    (work / "history.ndjson").unlink()
+    gateway.stop()
+    row("ready after start, s", 3, f"{gateway.start():.2f}")
+    time.sleep(2)
+    # An entry with an even number of events is withdrawn and keeps two moments.
+    state, must = ("reserved", 200) if given.events % 2 else ("withdrawn", "")
+    row(f"resident memory after it, all entries {state}, MB", must, f"{gateway.resident_mb():.0f}")
+
+    rng = random.Random(5)
+    known = rng.sample(list(numbers_of(given.entries, 0)), KNOWN)
+    numbers_file = work / "numbers.csv"
+    numbers_file.write_text("\n".join(["pesel", *known]) + "\n")
+    free = rng.sample(list(numbers_of(100_000, 9_000)), FREE)
+
+    ratios, spent, statuses = [], [], {}
+    for round_number in range(given.rounds):
+        _, alone = gateway.load(numbers_file, 5)
+        told = []
+        part = free[round_number * CHANGES:(round_number + 1) * CHANGES]
+        changing = threading.Thread(target=lambda: told.append(changes(gateway, part, 1_000, 6)))
+        changing.start()
+        time.sleep(0.5)
+        _, beside = gateway.load(numbers_file, 5)
+        changing.join()
+        ratios.append(beside / alone)
+        for status, count in told[0][0].items():
+            statuses[status] = statuses.get(status, 0) + count
+        spent.append(p99(told[0][1]))
+    if set(statuses) != {201}:
+        sys.exit(f"changes failed: {statuses}")
+    row("1 000 changes/s through the admin plane, p99 of verification against alone", 2, spread(ratios))
+    row("the same, p99 of a change, ms", "", spread(spent, "{:.1f}"))
+
+    late = [due_together(gateway, work, numbers_file, 6_000 + n, 1, 4) for n in range(given.rounds)]
+    row("one re-reservation under load, seen after its second, ms", 50, spread([x[1] for x in late], "{:.0f}"))
+    ratios, last = [], []
+    for round_number in range(given.rounds):
+        _, alone = gateway.load(numbers_file, 3)
+        _, end, beside = due_together(gateway, work, numbers_file, 7_000 + round_number, 10_000, 8)
+        ratios.append(beside / alone)
+        last.append(end)
+    row("10 000 re-reservations of one second, the last seen after, ms", 1000, spread(last, "{:.0f}"))
+    row("the same, p99 of verification against alone", 2, spread(ratios))
+
+    past = rfc3339(EPOCH + timedelta(days=1))
+    ratios = []
+    for _ in range(given.rounds):
+        now = p99(latencies(gateway, known, None, 5_000))
+        then = p99(latencies(gateway, known, past, 5_000))
+        ratios.append(then / now)
+    row(f"a question about the past ({given.events} events an entry), p99 against now", 5, spread(ratios))
+
+
+def main():
+    given = arguments()
+    # Asked to end, it ends as after a failure: the gateway and the directory go.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     os.sched_setaffinity(0, set(range(os.cpu_count())) - {given.core} or {given.core})
     rows = []
 
@@ -255,67 +343,12 @@ def main():
         rows.append(f"| {figure} | {must} | {measured} |")
         say(rows[-1])
 
-    with tempfile.TemporaryDirectory(dir=ROOT / "target") as name:
-        work = Path(name)
+    with tempfile.TemporaryDirectory(dir=TARGET) as name:
         gateway = Gateway(f"{name}/demo", given.core)
-        gateway.start()
-        took = [gateway.bring_in(history(work, given.entries, event)) for event in range(given.events)]
-        millions = given.entries / 1e6
-        row(f"import of {millions:g} M events into an empty register, s", 120, f"{took[0]:.0f}")
-        if took[1:]:
-            row(f"each further {millions:g} M, s", "", spread(took[1:], "{:.0f}"))
-        (work / "history.ndjson").unlink()
-        gateway.stop()
-        row("ready after start, s", 3, f"{gateway.start():.2f}")
-        time.sleep(2)
-        # An entry with an even number of events is withdrawn and keeps two moments.
-        state, must = ("reserved", 200) if given.events % 2 else ("withdrawn", "")
-        row(f"resident memory after it, all entries {state}, MB", must, f"{gateway.resident_mb():.0f}")
-
-        rng = random.Random(5)
-        known = rng.sample(list(numbers_of(given.entries, 0)), 20_000)
-        numbers_file = work / "numbers.csv"
-        numbers_file.write_text("\n".join(["pesel", *known]) + "\n")
-        free = rng.sample(list(numbers_of(100_000, 9_000)), 50_000)
-
-        ratios, spent, statuses = [], [], {}
-        for round_number in range(given.rounds):
-            _, alone = gateway.load(numbers_file, 5)
-            told = []
-            part = free[round_number * 10_000:(round_number + 1) * 10_000]
-            changing = threading.Thread(target=lambda: told.append(changes(gateway, part, 1_000, 6)))
-            changing.start()
-            time.sleep(0.5)
-            _, beside = gateway.load(numbers_file, 5)
-            changing.join()
-            ratios.append(beside / alone)
-            for status, count in told[0][0].items():
-                statuses[status] = statuses.get(status, 0) + count
-            spent.append(p99(told[0][1]))
-        if set(statuses) != {201}:
-            sys.exit(f"changes failed: {statuses}")
-        row("1 000 changes/s through the admin plane, p99 of verification against alone", 2, spread(ratios))
-        row("the same, p99 of a change, ms", "", spread(spent, "{:.1f}"))
-
-        late = [due_together(gateway, work, numbers_file, 6_000 + n, 1, 4) for n in range(given.rounds)]
-        row("one re-reservation under load, seen after its second, ms", 50, spread([x[1] for x in late], "{:.0f}"))
-        ratios, last = [], []
-        for round_number in range(given.rounds):
-            _, alone = gateway.load(numbers_file, 3)
-            _, end, beside = due_together(gateway, work, numbers_file, 7_000 + round_number, 10_000, 8)
-            ratios.append(beside / alone)
-            last.append(end)
-        row("10 000 re-reservations of one second, the last seen after, ms", 1000, spread(last, "{:.0f}"))
-        row("the same, p99 of verification against alone", 2, spread(ratios))
-
-        past = rfc3339(EPOCH + timedelta(days=1))
-        ratios = []
-        for _ in range(given.rounds):
-            now = p99(latencies(gateway, known, None, 5_000))
-            then = p99(latencies(gateway, known, past, 5_000))
-            ratios.append(then / now)
-        row(f"a question about the past ({given.events} events an entry), p99 against now", 5, spread(ratios))
-        gateway.stop()
+        try:
+            measure(gateway, Path(name), given, row)
+        finally:
+            gateway.stop()
 
     print(f"{datetime.now():%Y-%m-%d}, {os.uname().machine}, {os.cpu_count()} cores, gateway on core "
           f"{given.core}; {given.entries} entries of {given.events} events, {given.rounds} rounds; "

@@ -7,6 +7,8 @@ mod admin;
 mod bulk;
 #[path = "../src/cli/testing.rs"]
 mod testing;
+#[path = "cli/tokens.rs"]
+mod tokens;
 
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -173,6 +175,12 @@ fn every_command_documents_its_exit_status() {
         "feeds",
         "key issue",
         "key list",
+        "key deactivate",
+        "key addresses",
+        "key limits",
+        "token issue",
+        "token list",
+        "token deactivate",
         "snapshot export",
         "snapshot inspect",
         "audit dump",

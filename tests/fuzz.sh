@@ -8,6 +8,7 @@
 # fuzz/artifacts/NAME; what a run learns goes into a temporary directory, or into
 # FUZZ_CORPUS/NAME when that is set. Needs cargo-fuzz, and installs it if missing.
 set -euo pipefail
+corpus=${FUZZ_CORPUS:+$(realpath -m -- "$FUZZ_CORPUS")}
 cd "$(dirname "$0")/.."
 seconds=${1:-30}
 if ! [[ $seconds =~ ^[1-9][0-9]*$ ]]; then
@@ -20,7 +21,6 @@ cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked
 # Without a sanitizer: the crate has no unsafe code, and stable Rust is enough.
 cargo fuzz build --sanitizer none
 
-corpus=${FUZZ_CORPUS:-}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 : "${corpus:=$work/corpus}"

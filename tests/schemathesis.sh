@@ -2,23 +2,21 @@
 # Fuzzes every plane of a demo by the contract, with schemathesis (PyPI):
 #   tests/schemathesis.sh [EXAMPLES]
 # EXAMPLES for each operation, 200 unless told. Needs a built peselgate
-# (PESELGATE, target/debug/peselgate by default) and `schemathesis` in the PATH.
+# (PESELGATE, target/debug/peselgate by default) and `schemathesis` in the PATH. Exit
+# status 1 when the contract was broken, 2 when there was nothing to try or to try with.
 set -euo pipefail
+program=${PESELGATE:+$(realpath -m -- "$PESELGATE")}
 cd "$(dirname "$0")/.."
+. tests/tools.sh
 examples=${1:-200}
-program=${PESELGATE:-target/debug/peselgate}
+: "${program:=${CARGO_TARGET_DIR:-target}/debug/peselgate}"
+command -v schemathesis >/dev/null || { echo "schemathesis is missing" >&2; exit 2; }
+# All of it is on the loopback.
+unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
 dir=$(mktemp -d)
-"$program" demo --data-dir "$dir/d" --reserved 1000 --listen 127.0.0.1:0 \
-    --admin-listen 127.0.0.1:0 --ops-listen 127.0.0.1:0 >"$dir/out" 2>"$dir/err" &
-demo=$!
-trap 'kill "$demo" 2>/dev/null || true; wait "$demo" 2>/dev/null || true; [ -n "${KEEP:-}" ] || rm -rf "$dir"' EXIT
-for _ in $(seq 600); do
-    grep -q '^ready' "$dir/out" && break
-    kill -0 "$demo"
-    sleep 0.1
-done
-read -r verification admin ops < <(sed -n \
-    's/^ready: verification \(.*\), admin \(.*\), operations \(.*\)/\1 \2 \3/p' "$dir/out")
+demo=
+trap 'kill $demo 2>/dev/null || true; wait $demo 2>/dev/null || true; [ -n "${KEEP:-}" ] || rm -rf "$dir"' EXIT
+start_demo "$program" "$dir"
 
 PESELGATE_KEY=$(cat "$dir/d/demo-key")
 PESELGATE_ADMIN_TOKEN=$(cat "$dir/d/demo-admin-token")

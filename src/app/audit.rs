@@ -23,33 +23,53 @@ pub enum Verdict {
 
 /// Prints every verification as NDJSON, to standard output.
 ///
+/// What was sound before a place that is torn or damaged is printed, and the place told.
+///
 /// # Errors
-/// When the trail is damaged or cannot be read; what was sound before the place
-/// is printed.
-pub fn dump(data_directory: &Path) -> Result<(), InstanceError> {
+/// When the trail cannot be read.
+pub fn dump(data_directory: &Path) -> Result<Verdict, InstanceError> {
     let trail = existing_trail(data_directory)?;
     let mut output = BufWriter::with_capacity(256 * 1024, io::stdout().lock());
     let dumped = crate::audit::dump(&trail, &mut output, &DumpFilter::default());
     let dumped = match dumped {
         Ok(dumped) => dumped,
         // `dump | head` is not an error.
-        Err(DumpError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+        Err(DumpError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            return Ok(Verdict::Intact);
+        }
+        Err(DumpError::Read(ReadError::Damage(damage))) => {
+            output.flush().map_err(|error| InstanceError::new("audit dump", error))?;
+            note(&format!("damaged: {damage}"));
+            return Ok(Verdict::Damaged);
+        }
         Err(error) => {
             drop(output.flush());
             return Err(InstanceError::new("audit dump", error));
         }
     };
     output.flush().map_err(|error| InstanceError::new("audit dump", error))?;
-    if let Some(torn) = dumped.torn {
-        let note = format!(
-            "peselgate: {} ends at offset {} with {} bytes that are no sound group\n",
-            torn.file.display(),
-            torn.offset,
-            torn.bytes
-        );
-        drop(io::stderr().write_all(note.as_bytes()));
+    let Some(torn) = dumped.torn else { return Ok(Verdict::Intact) };
+    note(&format!(
+        "{} ends at offset {} with {} bytes that are no sound group",
+        torn.file.display(),
+        torn.offset,
+        torn.bytes
+    ));
+    if !DataDir::is_held(data_directory) {
+        return Ok(Verdict::TornTail);
     }
-    Ok(())
+    // A gateway may have been writing the group that was met; a second look tells.
+    match crate::audit::check(&trail, &|| DataDir::is_held(data_directory)) {
+        Ok(report) if report.is_intact() => Ok(Verdict::Intact),
+        Ok(_) => Ok(Verdict::TornTail),
+        Err(ReadError::Damage(_)) => Ok(Verdict::Damaged),
+        Err(error) => Err(InstanceError::new("audit dump", error)),
+    }
+}
+
+/// Tells it on standard error, which may be closed.
+fn note(text: &str) {
+    drop(writeln!(io::stderr(), "peselgate: {text}"));
 }
 
 /// Verifies the whole trail and prints what it found.
@@ -119,9 +139,12 @@ pub fn check(data_directory: &Path, as_json: bool) -> Result<Verdict, InstanceEr
 
 fn existing_trail(data_directory: &Path) -> Result<std::path::PathBuf, InstanceError> {
     let trail = data_directory.join("trail");
-    if trail.is_dir() {
-        Ok(trail)
-    } else {
-        Err(InstanceError::new("audit", format!("{} holds no trail", data_directory.display())))
+    match std::fs::metadata(&trail) {
+        Ok(metadata) if metadata.is_dir() => Ok(trail),
+        // "Holds none" is said of what could be looked at alone.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(InstanceError::new(&trail.display().to_string(), error))
+        }
+        _ => Err(InstanceError::new("audit", format!("{} holds no trail", data_directory.display()))),
     }
 }

@@ -97,6 +97,44 @@ impl Blueprint {
         })
     }
 
+    /// The keys whose values are others now and stay without effect until a restart.
+    pub(super) fn needing_restart(&self, new: &Self) -> Vec<&'static str> {
+        // Named one by one, so that a new setting is not forgotten here.
+        let Self {
+            environment,
+            data_directory,
+            clock_behind_max,
+            verification_listen,
+            plane,
+            verification_tls: _,
+            admin_listen,
+            admin_tls: _,
+            import_idle_timeout,
+            ops_listen,
+            durability,
+            segment_bytes,
+            start_check_bytes,
+            register_cache_bytes,
+            default_limits: _,
+            auth_failures: _,
+        } = self;
+        let own = [
+            ("environment", *environment != new.environment),
+            ("data.directory", *data_directory != new.data_directory),
+            ("data.clock_behind_max_s", *clock_behind_max != new.clock_behind_max),
+            ("verification.listen", *verification_listen != new.verification_listen),
+            ("admin.listen", *admin_listen != new.admin_listen),
+            ("admin.import_idle_timeout_ms", *import_idle_timeout != new.import_idle_timeout),
+            ("ops.listen", *ops_listen != new.ops_listen),
+            ("audit.durability", *durability != new.durability),
+            ("audit.segment_bytes", *segment_bytes != new.segment_bytes),
+            ("audit.start_check_bytes", *start_check_bytes != new.start_check_bytes),
+            ("register.cache_bytes", *register_cache_bytes != new.register_cache_bytes),
+        ];
+        let differing = own.into_iter().chain(plane_differences(plane, &new.plane));
+        differing.filter_map(|(key, differs)| differs.then_some(key)).collect()
+    }
+
     pub(super) fn trail(&self, dir: PathBuf) -> TrailConfig {
         TrailConfig {
             dir,
@@ -116,6 +154,42 @@ impl From<&config::TlsFiles> for TlsFiles {
     fn from(files: &config::TlsFiles) -> Self {
         Self { certificate: files.certificate.clone(), key: files.key.clone() }
     }
+}
+
+fn plane_differences(old: &PlaneSettings, new: &PlaneSettings) -> [(&'static str, bool); 13] {
+    let PlaneSettings {
+        threads,
+        connections_max,
+        connections_per_address_max,
+        header_read_timeout,
+        body_read_timeout,
+        stream_idle_timeout,
+        write_stall_timeout,
+        connection_age,
+        tls_handshake_timeout,
+        tls_handshakes_max,
+        proxies,
+        proxy_header_timeout,
+        drain_timeout,
+    } = old;
+    [
+        ("verification.threads", *threads != new.threads),
+        ("verification.connections_max", *connections_max != new.connections_max),
+        (
+            "verification.connections_per_address_max",
+            *connections_per_address_max != new.connections_per_address_max,
+        ),
+        ("verification.header_read_timeout_ms", *header_read_timeout != new.header_read_timeout),
+        ("verification.body_read_timeout_ms", *body_read_timeout != new.body_read_timeout),
+        ("verification.stream_idle_timeout_ms", *stream_idle_timeout != new.stream_idle_timeout),
+        ("verification.write_stall_timeout_ms", *write_stall_timeout != new.write_stall_timeout),
+        ("verification.connection_age_s", *connection_age != new.connection_age),
+        ("verification.tls_handshake_timeout_ms", *tls_handshake_timeout != new.tls_handshake_timeout),
+        ("verification.tls_handshakes_max", *tls_handshakes_max != new.tls_handshakes_max),
+        ("verification.proxy_protocol_from", *proxies != new.proxies),
+        ("verification.proxy_header_timeout_ms", *proxy_header_timeout != new.proxy_header_timeout),
+        ("verification.drain_timeout_ms", *drain_timeout != new.drain_timeout),
+    ]
 }
 
 fn plane_settings(verification: &config::Verification) -> PlaneSettings {

@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::blueprint::{Blueprint, TlsFiles};
-use super::demo_data::{MadeRegister, RESERVED_MAX};
+use super::demo_data::MadeRegister;
+pub use super::demo_data::RESERVED_MAX;
 use super::init::write_secret;
 use super::instance::{InstanceError, Surroundings, run};
 use super::process;
 use super::serve::control_runtime;
+use super::shell;
 use super::sockets::{Addresses, Passed};
 use crate::access::{AllowList, Institution, KeyLimits, Name, NewKey, NewToken};
 use crate::audit::Durability;
@@ -328,9 +330,11 @@ impl Announcement {
     /// The text; its last line begins with `ready`.
     fn text(&self, addresses: &Addresses) -> String {
         let Self { example, free, reserved, .. } = self;
-        let dir = self.dir.display();
+        let file = |name: &str| shell::word(&self.dir.join(name).display().to_string()).into_owned();
+        let [key, token, sample, checked, authority] =
+            ["demo-key", "demo-admin-token", "sample.csv", "sample-checked.csv", "demo-ca.pem"].map(file);
         let (scheme, trust, ca) = if self.tls {
-            ("https", format!(" --cacert {dir}/demo-ca.pem"), format!(" --ca-file {dir}/demo-ca.pem"))
+            ("https", format!(" --cacert {authority}"), format!(" --ca-file {authority}"))
         } else {
             ("http", String::new(), String::new())
         };
@@ -339,23 +343,24 @@ impl Announcement {
         let (url, admin, ops) =
             (shown(&addresses.verification), shown(&addresses.admin), shown(&addresses.ops));
         let program = std::env::args().next().unwrap_or_else(|| "peselgate".to_owned());
+        let program = shell::word(&program);
         format!(
             r#"peselgate {version}, test environment: {reserved} fictional numbers are reserved (nobody alive: born 1800-1899)
 
 Try it from a second terminal, in this directory:
 
   one number
-    curl -s{trust} {scheme}://{url}/v1/verify -H "authorization: Bearer $(cat {dir}/demo-key)" -H 'content-type: application/json' -d '{{"pesel":"{example}"}}'
+    curl -s{trust} {scheme}://{url}/v1/verify -H "authorization: Bearer $(cat {key})" -H 'content-type: application/json' -d '{{"pesel":"{example}"}}'
 
   a batch
-    curl -s{trust} {scheme}://{url}/v1/verify/batch -H "authorization: Bearer $(cat {dir}/demo-key)" -H 'content-type: application/json' -d '{{"pesels":["{example}","{free}"]}}'
+    curl -s{trust} {scheme}://{url}/v1/verify/batch -H "authorization: Bearer $(cat {key})" -H 'content-type: application/json' -d '{{"pesels":["{example}","{free}"]}}'
 
   a whole file of people
-    {program} bulk {dir}/sample.csv --url {scheme}://{url}{ca} --key-file {dir}/demo-key --output {dir}/sample-checked.csv
+    {program} bulk {sample} --url {scheme}://{url}{ca} --key-file {key} --output {checked}
 
   reserve a number, and see it reserved at once
-    curl -s http://{admin}/admin/v1/reservations -H "authorization: Bearer $(cat {dir}/demo-admin-token)" -H 'content-type: application/json' -d '{{"pesel":"{free}","channel":"gmina","registrant":"Urząd Gminy Przykładów"}}'
-    echo {free} | {program} verify - --url {scheme}://{url}{ca} --key-file {dir}/demo-key
+    curl -s http://{admin}/admin/v1/reservations -H "authorization: Bearer $(cat {token})" -H 'content-type: application/json' -d '{{"pesel":"{free}","channel":"gmina","registrant":"Urząd Gminy Przykładów"}}'
+    echo {free} | {program} verify - --url {scheme}://{url}{ca} --key-file {key}
 
   health and metrics
     curl -s http://{ops}/readyz

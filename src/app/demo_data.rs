@@ -18,7 +18,7 @@ use crate::pesel::{Ordinal, SERIALS_PER_DAY};
 /// Birth days of 1800-1899: 25 leap years less 1800 itself.
 pub(super) const BIRTH_DAYS: u32 = 36_524;
 /// Reserved numbers that the demo makes at the most.
-pub(super) const RESERVED_MAX: u64 = 50_000_000;
+pub const RESERVED_MAX: u64 = 50_000_000;
 /// Numbers in `reserved.csv` and `free.csv`.
 const LISTED: usize = 1_000;
 /// Rows of `sample.csv`.

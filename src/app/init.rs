@@ -17,7 +17,8 @@ use crate::secret::PlainCredential;
 /// environment, and an operator token; returns the file that holds the token.
 ///
 /// # Errors
-/// When the directory holds a store already, or a file cannot be written.
+/// When the directory holds a store already, or a file cannot be written: it can then
+/// be tried again.
 pub fn init(
     data_directory: &Path,
     environment: Environment,
@@ -62,6 +63,10 @@ fn make(data: &DataDir, environment: Environment, token_file: &Path) -> Result<(
 /// Writes a credential into a new file that its owner alone reads.
 pub(super) fn write_secret(path: &Path, plain: &PlainCredential) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    writeln!(file, "{}", plain.reveal())?;
-    file.sync_all()
+    let written = writeln!(file, "{}", plain.reveal()).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // Half of one is in the way, and opens nothing.
+        drop(std::fs::remove_file(path));
+    }
+    written
 }

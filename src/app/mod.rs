@@ -20,6 +20,7 @@ mod process;
 pub mod reload;
 pub mod restore;
 pub mod serve;
+mod shell;
 mod signals;
 pub mod snapshot;
 mod sockets;

@@ -50,6 +50,7 @@ impl Reloading<'_> {
         let read = rereading.map(|read| read()).transpose()?;
         let blueprint = read.as_ref().map_or(started_with, |read| &read.blueprint);
         let certificates = self.certificates.read_again(blueprint)?;
+        let needing_restart = started_with.needing_restart(blueprint);
         let default_limits = blueprint.default_limits;
         let auth_failures = blueprint.auth_failures;
         // The last step that may fail is the first that changes anything.
@@ -59,6 +60,10 @@ impl Reloading<'_> {
         self.certificates.exchange(certificates);
         self.access.set_default_limits(default_limits);
         self.gate.set_failure_limits(auth_failures);
+        if !needing_restart.is_empty() {
+            let keys = needing_restart.join(", ");
+            tracing::warn!(keys, "changed settings that stay as they were until a restart");
+        }
         Ok(())
     }
 }

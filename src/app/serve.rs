@@ -5,26 +5,23 @@ use std::path::Path;
 use super::blueprint::Blueprint;
 use super::instance::{InstanceError, Surroundings, run};
 use super::process;
-use super::reload::ReadAgain;
+use super::reload::{Certificates, ReadAgain};
 use super::sockets::Passed;
 use crate::clock::Clock;
 use crate::config::{self, Config, Variables};
 use crate::datadir::DataDir;
 use crate::telemetry::{self, LogFormat};
 
-/// Judges a configuration file without starting anything; the text says so.
+/// Judges a configuration file, and the certificates that it names, without starting
+/// anything; the text says so.
 ///
 /// # Errors
 /// With the key, the value and what is allowed.
 pub fn check(path: &Path) -> Result<String, InstanceError> {
     let config = load(path)?;
     let blueprint = judged(&config)?;
-    for files in [&blueprint.verification_tls, &blueprint.admin_tls].into_iter().flatten() {
-        for file in [&files.certificate, &files.key] {
-            std::fs::File::open(file)
-                .map_err(|error| InstanceError::new(&file.display().to_string(), error))?;
-        }
-    }
+    // As a start and a reload read them: a key must be a key, and the certificate's own.
+    Certificates::load(&blueprint)?;
     let warnings: String = config
         .warnings
         .iter()

@@ -12,6 +12,8 @@ use super::backup_args::{BackupArgs, EXIT_BACKUP, EXIT_RESTORE, RestoreArgs};
 use super::change_args::{ChangeArgs, EXIT_CHANGE, EXIT_ENTRY, EntryArgs, WithdrawArgs};
 use super::feeds::{EXIT_FEEDS, FeedsArgs};
 use super::key_args::KeyCommand;
+use super::token_args::TokenCommand;
+use crate::app::demo::RESERVED_MAX;
 use crate::environment::Environment;
 
 pub(super) const EXIT_PLAIN: &str = "Exit status: 0 done, 2 not done.";
@@ -20,7 +22,7 @@ const EXIT_VERIFY: &str = "Exit status: 0 not reserved, 1 reserved, 2 no answer.
     in the list of processes: `-` reads it from standard input.";
 const EXIT_BULK: &str = "Exit status: 0 every row was answered, 1 some rows were wrong (see the column \
     `error`), 2 it could not finish.\n\n\
-    With --output, work goes to FILE.part and its state to FILE.resume; after an interruption the same \
+    With --output, work goes to FILE.part (mode 0600, as FILE will be) and its state to FILE.resume; after an interruption the same \
     command goes on behind the last complete row. Rows with more or fewer columns than the header are not \
     asked (error `row-length`).";
 const EXIT_IMPORT: &str = "Exit status: 0 every line was accepted, 1 some chunks were refused, 2 it could \
@@ -71,6 +73,9 @@ pub(crate) enum Command {
     /// API keys of institutions.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Tokens of the admin plane.
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// The reserved numbers as a file for exchange.
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
@@ -96,7 +101,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "DIR", default_value = "data/demo")]
     pub(crate) data_dir: PathBuf,
     /// Reserved numbers to make [default: 1000000]; refused when the directory was made with another.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=RESERVED_MAX as i64))]
     pub(crate) reserved: Option<u32>,
     /// Seed of the made data [default: 1]; refused when the directory was made with another.
     #[arg(long, value_name = "S")]
@@ -123,7 +128,7 @@ pub(crate) struct ServeArgs {
     /// The configuration; see peselgate.example.toml.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
-    /// Judge the configuration and end.
+    /// Judge the configuration, and the certificates it names, and end.
     #[arg(long)]
     pub(crate) check_config: bool,
 }
@@ -216,7 +221,7 @@ pub(crate) struct BulkArgs {
     /// The CSV file with a header, or `-` for standard input.
     #[arg(value_name = "FILE.csv|-")]
     pub(crate) file: PathBuf,
-    /// Where the result goes [default: standard output]; can be resumed.
+    /// Where the result goes [default: standard output]; can be resumed. No device and no link.
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// The column that holds the number.

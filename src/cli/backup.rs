@@ -17,6 +17,7 @@ use super::backup_args::BackupArgs;
 use super::client::{Client, ClientError};
 use super::console;
 use super::error::{CliError, Exit};
+use super::place;
 use super::progress::Progress;
 use crate::backup::{BackupError, Content, Manifest, Received};
 
@@ -143,6 +144,7 @@ impl Target {
         if output == Path::new("-") {
             return Ok(Self::Stdout);
         }
+        place::takes_a_file(output)?;
         if output.exists() {
             return Err(CliError::Usage(format!("{} is there already", output.display())));
         }
@@ -155,6 +157,7 @@ impl Target {
     fn create(&self) -> Result<Box<dyn Output>, CliError> {
         let Self::File { partial, .. } = self else { return Ok(Box::new(io::stdout())) };
         // One that was cut off is worth nothing; made anew, it has our mode.
+        place::takes_a_file(partial)?;
         match fs::remove_file(partial) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(CliError::file(partial)(error));

@@ -48,6 +48,7 @@ struct ChunkAnswer {
 
 #[derive(Deserialize)]
 struct LineError {
+    /// Counts lines with content from 0; people are told the number that an editor shows.
     line: u64,
     error: String,
     reason: Option<String>,
@@ -166,7 +167,8 @@ impl Taken {
         }
         for error in answer.errors.iter().take(NOTES_MAX) {
             let reason = error.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
-            console::note(&format!("line {}: {}{reason}", error.line, error.error));
+            let line = self.counter.blanks.line_number(error.line);
+            console::note(&format!("line {line}: {}{reason}", error.error));
         }
         if answer.errors.len() > NOTES_MAX {
             console::note(&format!("... and {} more lines", answer.errors.len() - NOTES_MAX));

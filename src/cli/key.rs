@@ -1,73 +1,50 @@
-//! `key …`: issue, list, deactivate, addresses.
-
-use std::fs::{File, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+//! `key …`: issue, list, deactivate, addresses, limits.
 
 use http::Method;
 use ipnet::Ipv4Net;
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
 use super::client::{Client, ClientError};
 use super::console;
 use super::error::{CliError, Exit};
-use super::key_args::{KeyCommand, KeyIssueArgs};
+use super::issued::Kind;
+use super::key_args::{KeyCommand, KeyIssueArgs, KeyLimitsArgs};
 use super::table::{aligned, cell};
-use crate::secret::KeyId;
 
-const KEYS: &str = "/admin/v1/keys";
+const KEY: Kind = Kind { word: "key", path: "/admin/v1/keys" };
 
 pub(super) async fn run(command: &KeyCommand, client: &Client) -> Result<Exit, CliError> {
     match command {
-        KeyCommand::Issue(args) => issue(args, client).await?,
+        KeyCommand::Issue(args) => {
+            KEY.issue(&request(args), (args.output.as_deref(), args.json), client).await?;
+        }
         KeyCommand::List { json, .. } => {
-            let answer: Value = client.json(Method::GET, KEYS, None).await?;
+            let answer: Value = client.json(Method::GET, KEY.path, None).await?;
             console::say(&if *json { answer.to_string() } else { table(&answer)? })?;
         }
         KeyCommand::Deactivate { id, json, .. } => {
-            let path = format!("{KEYS}/{}/deactivate", key_id(id)?);
+            let path = KEY.of(id, "deactivate")?;
             // A change with an empty body still says what it is.
             let record: Value = client.json(Method::POST, &path, Some(&json!({}))).await?;
             console::say(&if *json { record.to_string() } else { format!("{id} is deactivated") })?;
         }
         KeyCommand::Addresses { id, addresses, json, .. } => {
-            let path = format!("{KEYS}/{}/addresses", key_id(id)?);
+            let path = KEY.of(id, "addresses")?;
             let body = json!({ "addresses": texts(addresses) });
             let record: Value = client.json(Method::PUT, &path, Some(&body)).await?;
             let sentence = || format!("{id} may be used from {}", texts(addresses).join(", "));
             console::say(&if *json { record.to_string() } else { sentence() })?;
         }
+        KeyCommand::Limits(args) => {
+            let KeyLimitsArgs { id, per_second, burst, per_day, json, .. } = args;
+            let path = KEY.of(id, "limits")?;
+            let body = json!({ "per_second": per_second, "burst": burst, "per_day": per_day });
+            let record: Value = client.json(Method::PUT, &path, Some(&body)).await?;
+            let sentence = || format!("{id} may ask {per_second}/s, {burst} at once, {per_day}/day");
+            console::say(&if *json { record.to_string() } else { sentence() })?;
+        }
     }
     Ok(Exit::Done)
-}
-
-async fn issue(args: &KeyIssueArgs, client: &Client) -> Result<(), CliError> {
-    // The file comes first: a key that cannot be kept must not be issued.
-    let mut file = args.output.as_deref().map(KeyFile::create).transpose()?;
-    let mut record: Value = client.json(Method::POST, KEYS, Some(&request(args))).await?;
-    let text = |record: &Value, name: &str| record[name].as_str().map(str::to_owned);
-    let missing = |name: &str| ClientError::Unexpected(format!("no `{name}` in it"));
-    let id = text(&record, "id").ok_or_else(|| missing("id"))?;
-    let key = Zeroizing::new(text(&record, "key").ok_or_else(|| missing("key"))?);
-    if let Some(file) = &mut file {
-        file.keep(&key).map_err(|error| {
-            CliError::Input(format!("{error}; key {id} is issued and lost: deactivate it and issue another"))
-        })?;
-        record["key"].take();
-        if let Some(fields) = record.as_object_mut() {
-            fields.remove("key");
-        }
-    }
-    match (args.json, &args.output) {
-        (true, _) => console::say(&record.to_string()),
-        (false, Some(path)) => console::say(&format!("key {id} is in {}", path.display())),
-        (false, None) => {
-            console::note(&format!("key {id}, shown this once:"));
-            console::say(&key)
-        }
-    }
 }
 
 fn request(args: &KeyIssueArgs) -> Value {
@@ -83,46 +60,6 @@ fn request(args: &KeyIssueArgs) -> Value {
         body["limits"] = json!({ "per_second": per_second, "burst": burst, "per_day": per_day });
     }
     body
-}
-
-/// A new file for a key, taken away again unless the key gets into it.
-struct KeyFile {
-    path: PathBuf,
-    file: File,
-    is_kept: bool,
-}
-
-impl KeyFile {
-    fn create(path: &Path) -> Result<Self, CliError> {
-        let mut options = OpenOptions::new();
-        let file =
-            options.write(true).create_new(true).mode(0o600).open(path).map_err(CliError::file(path))?;
-        Ok(Self { path: path.to_owned(), file, is_kept: false })
-    }
-
-    fn keep(&mut self, key: &str) -> Result<(), CliError> {
-        self.file
-            .write_all(key.as_bytes())
-            .and_then(|()| self.file.write_all(b"\n"))
-            .and_then(|()| self.file.sync_all())
-            .map_err(CliError::file(&self.path))?;
-        self.is_kept = true;
-        Ok(())
-    }
-}
-
-impl Drop for KeyFile {
-    fn drop(&mut self) {
-        if !self.is_kept {
-            std::fs::remove_file(&self.path).ok();
-        }
-    }
-}
-
-/// An identifier goes into a path: nothing but an identifier may.
-fn key_id(text: &str) -> Result<KeyId, CliError> {
-    KeyId::parse(text.as_bytes())
-        .ok_or_else(|| CliError::Usage("the key identifier has ten characters a-z and 2-7".into()))
 }
 
 fn texts(addresses: &[Ipv4Net]) -> Vec<String> {

@@ -47,6 +47,29 @@ pub(crate) enum KeyCommand {
         #[command(flatten)]
         admin: AdminArgs,
     },
+    /// Replace a key's limits; what was used of the day stays used.
+    #[command(after_help = EXIT_PLAIN)]
+    Limits(KeyLimitsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyLimitsArgs {
+    /// The key identifier.
+    pub(crate) id: String,
+    /// Numbers a second, sustained.
+    #[arg(long, value_name = "N")]
+    pub(crate) per_second: NonZeroU32,
+    /// Numbers at once.
+    #[arg(long, value_name = "N")]
+    pub(crate) burst: NonZeroU32,
+    /// Numbers a day.
+    #[arg(long, value_name = "N")]
+    pub(crate) per_day: NonZeroU64,
+    /// Print the key's record as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
 }
 
 #[derive(Debug, Args)]

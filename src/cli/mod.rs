@@ -19,9 +19,11 @@ mod endpoint;
 mod error;
 mod feeds;
 mod import;
+mod issued;
 mod key;
 mod key_args;
 mod lines;
+mod place;
 mod progress;
 mod refusal;
 mod rejected;
@@ -31,6 +33,8 @@ mod table;
 #[cfg(test)]
 mod testing;
 mod tls;
+mod token;
+mod token_args;
 mod verify;
 mod words;
 
@@ -47,6 +51,7 @@ use client::Client;
 use credential::{ADMIN_TOKEN, Bearer, KEY};
 use error::{CliError, Exit};
 use key_args::KeyCommand;
+use token_args::TokenCommand;
 
 /// Runs one command. The exit statuses are in each command's help; 2 is always
 /// "not done", a wrong command line included.
@@ -113,11 +118,19 @@ fn dispatch(command: &Command) -> Result<Exit, CliError> {
         Command::Key(command) => {
             let client = admin(match command {
                 KeyCommand::Issue(args) => &args.admin,
+                KeyCommand::Limits(args) => &args.admin,
                 KeyCommand::List { admin, .. }
                 | KeyCommand::Deactivate { admin, .. }
                 | KeyCommand::Addresses { admin, .. } => admin,
             })?;
             block_on(key::run(command, &client))
+        }
+        Command::Token(command) => {
+            let client = admin(match command {
+                TokenCommand::Issue(args) => &args.admin,
+                TokenCommand::List { admin, .. } | TokenCommand::Deactivate { admin, .. } => admin,
+            })?;
+            block_on(token::run(command, &client))
         }
         Command::Completions { shell } => {
             let mut text = Vec::new();
@@ -178,7 +191,11 @@ fn refuse(error: &clap::Error) -> ExitCode {
     ExitCode::from(Exit::Failed.status())
 }
 
-/// Replaces runs of eight or more digits, and what begins like a credential.
+/// Bounds that clap tells of a number; none of them is a PESEL.
+const BOUNDS: [&str; 3] = ["4294967295", "18446744073709551615", "50000000"];
+
+/// Replaces runs of eight or more digits, and what begins like a credential; what an
+/// option allows stays.
 fn redacted(text: &str) -> String {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut shown = String::with_capacity(text.len());
@@ -186,7 +203,8 @@ fn redacted(text: &str) -> String {
     while !rest.is_empty() {
         let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
         let (word, after) = rest.split_at(end);
-        let has_number = word.as_bytes().split(|b| !b.is_ascii_digit()).any(|run| run.len() >= 8);
+        let has_number = !BOUNDS.contains(&word)
+            && word.as_bytes().split(|b| !b.is_ascii_digit()).any(|run| run.len() >= 8);
         let is_secret = word.starts_with("pg_") || word.starts_with("pga_");
         shown.push_str(if has_number || is_secret { "[redacted]" } else { word });
         let next = after.chars().next().map_or(0, char::len_utf8);
@@ -236,6 +254,10 @@ mod tests {
         let cli = Cli::try_parse_from(["peselgate", "verify", "44851401353"]).expect("one number");
         assert!(!format!("{cli:?}").contains("44851401353"));
         assert_eq!(redacted("ż: --limit 1000 '44851401353'"), "ż: --limit 1000 '[redacted]'");
+        let line = ["peselgate", "demo", "--reserved", "44851401353"];
+        let error = redacted(&Cli::try_parse_from(line).expect_err("too many").render().to_string());
+        assert!(error.contains(&format!("is not in 0..={}", crate::app::demo::RESERVED_MAX)), "{error}");
+        assert!(!error.contains("44851401353"), "{error}");
         assert_eq!(redacted("--x=a_44851401353 pg_test_x."), "--x=[redacted] [redacted].");
     }
 

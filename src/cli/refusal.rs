@@ -33,7 +33,7 @@ pub(crate) enum ClientError {
     /// The connection broke, or what came was no HTTP.
     Http(hyper::Error),
     /// The gateway refused.
-    Refused(Refusal),
+    Refused(Box<Refusal>),
     /// The gateway answered something else than agreed.
     Unexpected(String),
 }
@@ -49,6 +49,10 @@ pub(crate) struct Refusal {
     pub(crate) allowed_from: Option<Moment>,
     /// When to come again.
     pub(crate) retry_after: Option<Duration>,
+    /// Which value is not acceptable.
+    pub(crate) field: Option<String>,
+    /// The roles that the call needs one of, where the token's is another.
+    pub(crate) roles: Vec<String>,
     /// Whether the gateway, not the request, is at fault.
     passing: bool,
 }
@@ -109,6 +113,8 @@ impl Refusal {
             request_id: None,
             allowed_from,
             retry_after: None,
+            field: None,
+            roles: Vec::new(),
             passing: false,
         }
     }
@@ -116,7 +122,7 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.code, self.detail)?;
+        write!(f, "{}: {}{}", self.code, self.detail, again(self.retry_after))?;
         match &self.request_id {
             Some(id) => write!(f, " (request id {id})"),
             None => Ok(()),
@@ -124,15 +130,31 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// When it may go on, for the end of a sentence.
+pub(crate) fn again(after: Option<Duration>) -> String {
+    let Some(seconds) = after.map(|after| after.as_secs()).filter(|seconds| *seconds > 0) else {
+        return String::new();
+    };
+    let minutes = seconds.div_ceil(60);
+    match minutes {
+        0..=2 => format!("; again in {seconds} s"),
+        3..=120 => format!("; again in {minutes} min"),
+        _ => format!("; again in {} h {} min", minutes / 60, minutes % 60),
+    }
+}
+
 /// Lets a success through; reads the problem of anything else.
 pub(crate) async fn accepted(response: Response<Incoming>) -> Result<Response<Incoming>, ClientError> {
-    #[derive(Deserialize)]
+    #[derive(Default, Deserialize)]
     struct Problem {
         code: Option<String>,
         title: Option<String>,
         detail: Option<String>,
         request_id: Option<String>,
         allowed_from: Option<Moment>,
+        field: Option<String>,
+        #[serde(default)]
+        roles: Vec<String>,
     }
     let status = response.status();
     if status.is_success() {
@@ -141,20 +163,33 @@ pub(crate) async fn accepted(response: Response<Incoming>) -> Result<Response<In
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     let body = Limited::new(response.into_body(), PROBLEM_BYTES_MAX).collect().await;
     let problem = body.ok().and_then(|body| serde_json::from_slice::<Problem>(&body.to_bytes()).ok());
-    let (code, detail, request_id, allowed_from) = match problem {
-        Some(problem) => {
-            (problem.code, problem.detail.or(problem.title), problem.request_id, problem.allowed_from)
-        }
-        None => (None, None, None, None),
-    };
+    let Problem { code, title, detail, request_id, allowed_from, field, roles } = problem.unwrap_or_default();
     let code = code.unwrap_or_else(|| status.as_str().to_owned());
-    Err(ClientError::Refused(Refusal {
+    Err(ClientError::Refused(Box::new(Refusal {
         // A day's quota does not come back while one waits.
         passing: (status.is_server_error() || retry_after.is_some()) && code != "quota-exceeded",
-        detail: detail.unwrap_or_else(|| status.canonical_reason().unwrap_or("no detail").to_owned()),
+        detail: detail
+            .or(title)
+            .unwrap_or_else(|| status.canonical_reason().unwrap_or("no detail").to_owned()),
         code,
         request_id,
         allowed_from,
         retry_after: retry_after.map(Duration::from_secs),
-    }))
+        field,
+        roles,
+    })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_told_when_to_come_again() {
+        let told = |seconds| again(Some(Duration::from_secs(seconds)));
+        assert_eq!((again(None), told(0)), (String::new(), String::new()));
+        assert_eq!([1, 120].map(told), ["; again in 1 s", "; again in 120 s"]);
+        assert_eq!([121, 7_200].map(told), ["; again in 3 min", "; again in 120 min"]);
+        assert_eq!([7_201, 86_400].map(told), ["; again in 2 h 1 min", "; again in 24 h 0 min"]);
+    }
 }

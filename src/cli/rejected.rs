@@ -62,7 +62,7 @@ impl Blanks {
     }
 
     /// The line number, from 1, of the line with this index among those with content.
-    fn line_number(&self, index: u64) -> u64 {
+    pub(crate) fn line_number(&self, index: u64) -> u64 {
         index + 1 + self.0.partition_point(|before| *before <= index) as u64
     }
 }

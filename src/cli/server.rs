@@ -59,13 +59,16 @@ pub(super) fn snapshot(command: &SnapshotCommand) -> Result<Exit, CliError> {
 }
 
 pub(super) fn audit_dump(args: &AuditDumpArgs) -> Result<Exit, CliError> {
-    crate::app::audit::dump(&args.data_dir)?;
-    Ok(Exit::Done)
+    Ok(judged(crate::app::audit::dump(&args.data_dir)?))
 }
 
 pub(super) fn audit_check(args: &AuditCheckArgs) -> Result<Exit, CliError> {
-    Ok(match crate::app::audit::check(&args.data_dir, args.json)? {
+    Ok(judged(crate::app::audit::check(&args.data_dir, args.json)?))
+}
+
+const fn judged(verdict: Verdict) -> Exit {
+    match verdict {
         Verdict::Intact => Exit::Done,
         Verdict::TornTail | Verdict::Damaged => Exit::Partly,
-    })
+    }
 }

@@ -34,9 +34,10 @@ impl Lang {
 
     /// Why the gateway refused.
     pub(crate) fn refusal(self, refusal: &Refusal) -> String {
-        let polish = || match self {
-            Self::Pl => polish(refusal),
-            Self::En => None,
+        let polish = || match (self, &refusal.request_id) {
+            (Self::Pl, Some(id)) => Some(format!("{} Identyfikator żądania: {id}.", polish(refusal)?)),
+            (Self::Pl, None) => polish(refusal),
+            (Self::En, _) => None,
         };
         let from = refusal.allowed_from.map(|moment| self.moment(moment));
         polish().unwrap_or_else(|| match from {
@@ -125,6 +126,30 @@ fn polish(refusal: &Refusal) -> Option<String> {
         "invalid-pesel" => "To nie jest prawidłowy numer PESEL.",
         "unauthenticated" | "malformed-key" => "Token jest nieprawidłowy albo został wyłączony.",
         "wrong-environment" => "Token należy do innego środowiska (testowego albo produkcyjnego).",
+        "invalid-value" => {
+            return Some(match refusal.field.as_deref() {
+                Some("registrant") => {
+                    "Nazwa podmiotu rejestrującego (--registrant) powinna mieć od 1 do 200 \
+                                       bajtów, bez znaków sterujących i bez odstępów na początku i na końcu."
+                        .to_owned()
+                }
+                Some("reserve_again_at") => {
+                    "Podanej chwili ponownego zastrzeżenia (--until) nie można przyjąć.".to_owned()
+                }
+                Some(field) => format!("Podanej wartości nie można przyjąć: {field}."),
+                None => "Jednej z podanych wartości nie można przyjąć.".to_owned(),
+            });
+        }
+        "rate-limited" => {
+            let seconds = refusal.retry_after.map_or(1, |after| after.as_secs().max(1));
+            return Some(format!("Za dużo nieudanych prób z tego adresu. Spróbuj ponownie za {seconds} s."));
+        }
+        "forbidden" if !refusal.roles.is_empty() => {
+            let roles = refusal.roles.join(" albo ");
+            return Some(format!(
+                "Ten token nie uprawnia do tej czynności: potrzebny jest token z rolą {roles}."
+            ));
+        }
         "forbidden" => "Ten token nie uprawnia do tej czynności w imieniu podanego podmiotu i kanału.",
         "register-unavailable" => {
             "Rejestr jest niedostępny i nie potwierdził zmiany. Sprawdź wpis, zanim spróbujesz ponownie."

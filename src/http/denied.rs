@@ -8,12 +8,11 @@ impl From<Denied> for Problem {
         let to_stranger = denied.is_of_stranger();
         let left = denied.left().copied();
         let problem = match denied {
-            Denied::MissingCredential => {
-                Self::new(Code::Unauthenticated, "send `authorization: Bearer <key>` with a valid key")
-            }
-            Denied::Unauthenticated => {
-                Self::new(Code::Unauthenticated, "send `authorization: Bearer <key>` with a valid key")
-            }
+            // One text for both planes: which of them was asked is known to the caller.
+            Denied::MissingCredential | Denied::Unauthenticated => Self::new(
+                Code::Unauthenticated,
+                "send `authorization: Bearer <credential>`: a valid key, on the admin plane a valid token",
+            ),
             Denied::Malformed => Self::new(
                 Code::MalformedKey,
                 "the credential's prefix, shape or checksum is wrong: a typing error, or a credential of another plane",

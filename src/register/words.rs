@@ -234,7 +234,7 @@ words! {
 }
 
 /// Who registered a change (podmiot rejestrujący): 1 to [`NAME_BYTES_MAX`] bytes
-/// without control characters. Cheap to clone.
+/// without control characters, no white space at its ends. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Registrant(Arc<str>);
 
@@ -244,7 +244,10 @@ pub struct NotARegistrant;
 
 impl fmt::Display for NotARegistrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a registrant has 1 to {NAME_BYTES_MAX} bytes and no control character")
+        write!(
+            f,
+            "a registrant has 1 to {NAME_BYTES_MAX} bytes, no control characters and no white space at its ends"
+        )
     }
 }
 
@@ -254,9 +257,15 @@ impl Registrant {
     /// Reads a registrant's name.
     ///
     /// # Errors
-    /// [`NotARegistrant`] when it is empty or blank, too long or has a control
-    /// character.
+    /// [`NotARegistrant`] when it is empty, too long, has a control character, or
+    /// begins or ends with white space.
     pub fn new(text: &str) -> Result<Self, NotARegistrant> {
+        if text.trim() == text { Self::stored(text) } else { Err(NotARegistrant) }
+    }
+
+    /// Reads one that is on record: white space at its ends was taken once, and what
+    /// was told of it stays true.
+    pub(super) fn stored(text: &str) -> Result<Self, NotARegistrant> {
         let fits = !text.trim().is_empty()
             && text.len() <= NAME_BYTES_MAX
             && !text.chars().any(|character| character.is_control());
@@ -315,6 +324,10 @@ mod tests {
             assert_eq!(Registrant::new(bad), Err(NotARegistrant));
         }
         assert!(serde_json::from_str::<Registrant>("\"\\u0000\"").is_err());
+        for spaced in [" Bank", "Bank ", "Bank\u{a0}"] {
+            assert_eq!(Registrant::new(spaced), Err(NotARegistrant));
+            assert_eq!(Registrant::stored(spaced).expect("taken once").as_str(), spaced);
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ fn import_reports_what_was_refused() {
     shell.gateway.reply(
         200,
         "{\"chunk\":0,\"lines\":2,\"accepted\":1,\"already_there\":1,\"sequence\":7}\n\
-         {\"chunk\":1,\"lines\":1,\"accepted\":0,\"errors\":[{\"line\":3,\"error\":\"not-reserved\"}]}\n",
+         {\"chunk\":1,\"lines\":1,\"accepted\":0,\"errors\":[{\"line\":2,\"error\":\"not-reserved\"}]}\n",
     );
     let lines = format!("{{\"pesel\":\"{NUMBER}\"}}\n").repeat(3);
     let output = fed(&mut shell.administer(&["import", "-", "--json"]), &lines);
@@ -27,6 +27,8 @@ fn import_reports_what_was_refused() {
     let options = ["import", "-", "--allow-mass-change", "--rejected", "rejected.csv"];
     let output = fed(&mut shell.administer(&options), &format!("\n{lines}"));
     assert_eq!(output.status.code(), Some(1), "{}", err(&output));
+    // As an editor counts, here as there.
+    assert_eq!(err(&output), "chunk 1 refused, 2 lines\nline 4: not-reserved\n");
     let rejected = std::fs::read_to_string(shell.path("rejected.csv")).expect("written");
     assert_eq!(rejected, "line,code\n3,chunk-refused\n4,not-reserved\n");
     let (_, path, _, _) = shell.gateway.request(1);
@@ -110,6 +112,39 @@ fn a_refusal_is_polish_for_people_and_a_code_for_programs() {
     shell.gateway.reply(503, r#"{"code":"register-unavailable","detail":"disk"}"#);
     let output = fed(&mut shell.administer(&["reserve", "-", "--registrant", "x"]), NUMBER);
     assert_eq!(output.status.code(), Some(2));
+}
+
+/// What can be done about it, and what to name when asking for help.
+#[test]
+fn a_polish_refusal_names_the_value_the_role_and_the_request() {
+    let shell = Shell::new();
+    let said = |status: u16, problem: &str, command: &[&str]| {
+        shell.gateway.reply(status, problem);
+        let output = shell.administer(command).output().expect("an end");
+        assert_eq!(output.status.code(), Some(1), "{}", err(&output));
+        err(&output)
+    };
+    let reserve = ["reserve", NUMBER, "--registrant", ""];
+    let value =
+        r#"{"code":"invalid-value","detail":"registrant: no","field":"registrant","request_id":"r-1"}"#;
+    assert_eq!(
+        said(422, value, &reserve),
+        "Nazwa podmiotu rejestrującego (--registrant) powinna mieć od 1 do 200 bajtów, bez znaków \
+         sterujących i bez odstępów na początku i na końcu. Identyfikator żądania: r-1.\n"
+    );
+    let role = r#"{"code":"forbidden","detail":"no","roles":["official","auditor"],"request_id":"r-2"}"#;
+    for command in [&["entry", NUMBER][..], &["feeds"]] {
+        assert_eq!(
+            said(403, role, command),
+            "Ten token nie uprawnia do tej czynności: potrzebny jest token z rolą official albo auditor. \
+             Identyfikator żądania: r-2.\n"
+        );
+    }
+    let bound = r#"{"code":"forbidden","detail":"the token is bound to another channel"}"#;
+    assert_eq!(
+        said(403, bound, &reserve),
+        "Ten token nie uprawnia do tej czynności w imieniu podanego podmiotu i kanału.\n"
+    );
 }
 
 #[test]

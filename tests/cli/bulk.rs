@@ -63,6 +63,18 @@ fn bulk_goes_on_after_a_signal() {
     }
 }
 
+#[test]
+fn bulk_says_when_a_used_up_day_may_go_on() {
+    let shell = Shell::new();
+    std::fs::write(shell.path("in.csv"), sample(20)).expect("written");
+    let end = r#"{"error":"quota-exceeded","detail":"the day is used up","retry_after":15000}"#;
+    shell.gateway.misbehave([Fault::End(5, end)]);
+    let output = shell.ask(&["bulk", "in.csv", "--output", "out.csv"]).output().expect("an end");
+    assert_eq!(output.status.code(), Some(2));
+    let says = "quota-exceeded: the day is used up; again in 4 h 10 min; the same command goes on from there";
+    assert!(err(&output).contains(says), "{}", err(&output));
+}
+
 /// Rows a second of `bulk`, end to end against a gateway that does next to
 /// nothing.
 #[test]

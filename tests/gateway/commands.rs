@@ -166,6 +166,47 @@ fn key_commands_and_import_reach_the_admin_plane() {
     assert_eq!(verify(), Some(2));
     assert!(administer(&["key", "addresses", id, "127.0.0.1"]).status.success());
     assert_eq!(verify(), Some(1));
+    let limits = ["key", "limits", id, "--per-second", "7", "--burst", "8", "--per-day", "9000", "--json"];
+    let record: serde_json::Value = serde_json::from_slice(&administer(&limits).stdout).expect("a record");
+    assert_eq!(record["limits"], serde_json::json!({"per_second": 7, "burst": 8, "per_day": 9000}));
     assert!(administer(&["key", "deactivate", id]).status.success());
     assert_eq!(verify(), Some(2));
+}
+
+/// Each role's token is issued, does its work and no other's, and ends.
+#[test]
+fn token_commands_reach_the_admin_plane() {
+    let demo = Demo::new(1_000);
+    let dir = tempfile::tempdir().expect("a directory");
+    let administer = |token: &Path, arguments: &[&str]| {
+        let mut command = program();
+        command.args(arguments).args(["--admin-url", &format!("http://{}", demo.instance.admin)]);
+        command.arg("--admin-token-file").arg(token).output().expect("an end")
+    };
+    let operator = demo.file("demo-admin-token");
+    let (pesel, registrant) = (fictional(60_000_001), "Urząd Gminy Przykładów");
+    let source = ["--registrant", registrant, "--channel", "gmina"];
+    for (role, bound_to, reads, files) in [
+        ("operator", &[][..], true, false),
+        ("auditor", &[], true, false),
+        ("official", &["--registrant", registrant, "--teryt", "1465011"], false, true),
+        ("source", &source, false, true),
+    ] {
+        let file = dir.path().join(role);
+        let path = file.to_string_lossy();
+        let issue = ["token", "issue", "--role", role, "--label", "próba", "--json", "--output", &path];
+        let issued = administer(&operator, &[&issue, bound_to].concat());
+        assert!(issued.status.success(), "{role}: {}", err(&issued));
+        let record: serde_json::Value = serde_json::from_slice(&issued.stdout).expect("a record");
+        let id = record["id"].as_str().expect("an id");
+        let reserve = ["reserve", &pesel, "--registrant", registrant, "--json"];
+        let (list, filed) = (administer(&file, &["token", "list"]), administer(&file, &reserve));
+        assert_eq!(list.status.success(), reads, "{role}: {}", err(&list));
+        assert_eq!(!out(&filed).contains("forbidden"), files, "{role}: {}", out(&filed));
+        assert!(administer(&operator, &["token", "deactivate", id]).status.success());
+        let refused = administer(&file, &["token", "list"]);
+        assert!(err(&refused).contains("unauthenticated"), "{role}: {}", err(&refused));
+        let listed = out(&administer(&operator, &["token", "list"]));
+        assert!(listed.contains(&format!("{id}  deactivated")), "{listed}");
+    }
 }

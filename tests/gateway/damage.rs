@@ -28,7 +28,13 @@ fn content(home: &Home) -> (std::path::PathBuf, Vec<u8>, usize) {
 }
 
 fn ids(home: &Home) -> Vec<String> {
-    let lines = home.dump();
+    let dump = home.audit("dump");
+    assert_eq!(dump.status.code(), Some(0), "{}", err(&dump));
+    ids_in(&dump.stdout)
+}
+
+fn ids_in(dump: &[u8]) -> Vec<String> {
+    let lines = crate::client::json_lines(dump);
     lines.iter().map(|line| line["verification_id"].as_str().expect("an identifier").to_owned()).collect()
 }
 
@@ -49,6 +55,10 @@ fn a_flipped_byte_in_the_middle_refuses_to_start_and_says_where() {
         assert_eq!(status, Some(1), "{said}");
         assert!(said.starts_with("damaged"), "{said}");
         assert_names_the_place(&said, &segment, place, end);
+        // A dump as well: what was sound is on its standard output, this is not.
+        let dump = home.audit("dump");
+        assert_eq!(dump.status.code(), Some(1), "{}", err(&dump));
+        assert_names_the_place(&err(&dump), &segment, place, end);
         assert_eq!(fs::read(&segment).expect("a segment"), bytes, "nobody touched it");
     }
     fs::write(&segment, &sound).expect("written");
@@ -76,7 +86,10 @@ fn a_cut_off_tail_is_set_aside() {
     let (status, said) = home.check();
     assert_eq!(status, Some(1), "{said}");
     assert!(said.contains("torn"), "{said}");
-    assert_eq!(ids(&home), told, "the answers were before it");
+    let dump = home.audit("dump");
+    assert_eq!(dump.status.code(), Some(1), "{}", err(&dump));
+    assert!(err(&dump).contains("no sound group"), "{}", err(&dump));
+    assert_eq!(ids_in(&dump.stdout), told, "the answers were before it");
     let demo = home.start(&[]);
     let pesel = &demo.numbers("reserved.csv")[100];
     let more = demo.caller().verify(pesel).good()["verification_id"].as_str().expect("one").to_owned();
@@ -113,6 +126,24 @@ fn a_missing_or_foreign_segment_is_noticed() {
     assert_eq!(home.command(&[]).output().expect("an end").status.code(), Some(2));
     fs::write(&first, sound).expect("written");
     assert_eq!(home.check().0, Some(0));
+}
+
+/// "Holds none" is said of a directory that could be looked at alone.
+#[test]
+fn a_trail_that_cannot_be_looked_at_is_not_called_none() {
+    let home = Home::new();
+    fs::create_dir(home.data()).expect("made");
+    let (status, said) = home.check();
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains("holds no trail"), "{said}");
+    // Refuses root as well, as a directory without the right to it refuses others.
+    std::os::unix::fs::symlink("trail", home.data().join("trail")).expect("made");
+    for command in ["check", "dump"] {
+        let refused = home.audit(command);
+        assert_eq!(refused.status.code(), Some(2));
+        let said = err(&refused);
+        assert!(said.contains("symbolic links") && !said.contains("holds no"), "{said}");
+    }
 }
 
 /// A check beside a gateway that writes sees groups in the making, no damage.

@@ -258,8 +258,12 @@ impl Home {
 
     /// Status and text of `audit check`.
     pub(crate) fn check(&self) -> (Option<i32>, String) {
-        let output = run(&["audit", "check", "--data-dir", &self.data().to_string_lossy()]);
+        let output = self.audit("check");
         (output.status.code(), out(&output) + &err(&output))
+    }
+
+    pub(crate) fn audit(&self, command: &str) -> Output {
+        run(&["audit", command, "--data-dir", &self.data().to_string_lossy()])
     }
 
     /// The segments of the trail, oldest first.

@@ -60,6 +60,7 @@ fn a_refused_line_has_a_name_and_takes_its_chunk_along() {
         ("null\n".to_owned(), "malformed-request"),
         (line(2, "reservation", EARLY, json!({"pesel": 44_051_401_359_u64})), "malformed-request"),
         (line(2, "reservation", EARLY, json!({"registrant": " "})), "invalid-registrant"),
+        (line(2, "reservation", EARLY, json!({"registrant": " Bank"})), "invalid-registrant"),
         (line(2, "reservation", "1969-12-31T23:59:59Z", json!({})), "moment-out-of-range"),
         (line(2, "reservation", EARLY, reserve_again("2024-03-02T00:00:00Z")), "malformed-request"),
         (line(1, "withdrawal", EARLY, json!({"channel": "bank"})), "channel-may-not-withdraw"),

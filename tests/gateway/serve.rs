@@ -149,6 +149,46 @@ fn an_init_that_cannot_write_its_token_leaves_nothing() {
     init(&data, "test");
 }
 
+/// A full disk, wherever it is met: here, files that may not grow beyond a limit.
+#[test]
+fn an_init_that_runs_out_of_space_can_be_repeated() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, program) = (dir.path().join("data"), crate::harness::binary());
+    let mut failed = 0;
+    for doubled in 0..16 {
+        // The signal that such a write raises is ignored, as the program inherits it.
+        let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$@\"", (1 << doubled) - 1);
+        let mut limited = std::process::Command::new("sh");
+        limited.args(["-c", &script, "sh"]).arg(&program).args(["init", "--environment", "test"]);
+        let output = limited.arg("--data-dir").arg(&data).output().expect("an end");
+        if output.status.success() {
+            break;
+        }
+        failed += 1;
+        assert_eq!(output.status.code(), Some(2), "{}", err(&output));
+        for left in ["access.redb", "register.redb", "trail", "operator-token"] {
+            assert!(!data.join(left).exists(), "{left} is left: {}", err(&output));
+        }
+    }
+    assert!(failed > 0, "no limit was met");
+    fs::remove_dir_all(&data).expect("made");
+    init(&data, "test");
+}
+
+/// A reload takes what it can; what it cannot take is told.
+#[test]
+fn a_reload_names_what_takes_a_restart() {
+    let served = Served::start("test", "", "");
+    let tables = "[limits]\nper_second = 199\n[audit]\ndurability = \"write\"\n";
+    write_config(served.dir.path(), "test", "connection_age_s = 599", tables);
+    served.instance.signal(rustix::process::Signal::HUP);
+    let says = || served.instance.stderr().contains("until a restart").then(|| served.instance.stderr());
+    let log = crate::harness::wait_for("a word about it", says);
+    assert!(log.contains("audit.durability, verification.connection_age_s"), "{log}");
+    assert!(!log.contains("per_second"), "{log}");
+    served.instance.stop();
+}
+
 /// The environment of a directory is for ever.
 #[test]
 fn a_directory_of_one_environment_serves_no_other() {

@@ -55,7 +55,11 @@ def start(gate: Gateway, seconds: float, connections: int = CONNECTIONS, close: 
 
 
 def finish(load: subprocess.Popen) -> Load:
-    told = load.communicate()[0]
+    try:
+        told = load.communicate()[0]
+    except BaseException:  # asked to end: nobody waits for it any more
+        load.kill()
+        raise
     lines = [line for line in told.splitlines() if line.startswith("result ")]
     if not lines:
         raise RuntimeError(f"wrk says: {told}")

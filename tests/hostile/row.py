@@ -145,13 +145,18 @@ def _attacked(row: Row, gate: Gateway) -> tuple[Seen, good.Measured | None]:
     attacker = FORK.Process(target=_attack, args=(row, gate, theirs))
     attacker.start()
     theirs.close()
-    time.sleep(0.2)  # the good clients are to meet an attack under way
-    during = good.measure(gate, row.seconds - 1) if row.load else None
     try:
-        seen = ours.recv()
-    except EOFError:
-        seen = Seen(failures=["the attacker died"])
-    attacker.join()
+        time.sleep(0.2)  # the good clients are to meet an attack under way
+        during = good.measure(gate, row.seconds - 1) if row.load else None
+        try:
+            seen = ours.recv()
+        except EOFError:
+            seen = Seen(failures=["the attacker died"])
+    except BaseException:  # asked to end: so is the attacker
+        attacker.terminate()
+        raise
+    finally:
+        attacker.join()
     if isinstance(seen, Missing):
         raise seen
     return seen, during

@@ -88,6 +88,8 @@ pub(super) fn register_refusals(prober: &mut Prober) {
         (&reserve, filing("50810100015", json!({})), 422, "invalid-pesel"),
         (&withdraw, filing("50810100015", json!({})), 422, "invalid-pesel"),
         (&reserve, filing(&fresh, json!({"registrant": " "})), 422, "invalid-value"),
+        (&reserve, filing(&fresh, json!({"registrant": " Gmina"})), 422, "invalid-value"),
+        (&reserve, filing(&fresh, json!({"registrant": "Gmina "})), 422, "invalid-value"),
         (&reserve, filing(&fresh, guardian.clone()), 422, "applicant-needs-gmina"),
         (&withdraw, filing(&fresh, guardian), 422, "applicant-needs-gmina"),
         (&reserve, filing(&fresh, json!({"applicant": "proxy"})), 422, "obstacle-required"),

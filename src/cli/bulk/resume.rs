@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::input::Identity;
 use super::tally::Tally;
 use crate::cli::error::CliError;
+use crate::cli::place;
 
 /// The format of the state's file.
 const VERSION: u32 = 1;
@@ -64,14 +66,19 @@ impl Files {
         Self { done: output.to_owned(), part: with(".part"), state: with(".resume") }
     }
 
-    /// Opens the part file for this process alone.
+    /// Opens the part file for this process alone. It holds numbers with what is
+    /// said of them: nobody but its owner reads it, nor what becomes of it.
     pub(super) fn open_part(&self) -> Result<File, CliError> {
+        for file in [&self.done, &self.part, &self.state] {
+            place::takes_a_file(file)?;
+        }
         let io = CliError::file(&self.part);
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(0o600)
             .open(&self.part)
             .map_err(&io)?;
         match file.try_lock() {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::cli::client::ClientError;
 use crate::cli::error::CliError;
 use crate::cli::lines::LineTooLong;
+use crate::cli::refusal::again;
 
 /// Codes of a stream's end that no waiting cures.
 const LASTING_ENDS: [&str; 5] =
@@ -57,7 +58,7 @@ impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Client(error) => error.fmt(f),
-            Self::Ended { code, detail, .. } => write!(f, "{code}: {detail}"),
+            Self::Ended { code, detail, retry_after } => write!(f, "{code}: {detail}{}", again(*retry_after)),
             Self::Cut => f.write_str("the gateway ended the stream before its last answer"),
             Self::Silence => f.write_str("the gateway fell silent"),
             Self::Mismatch(what) => write!(f, "the gateway's answer is not as agreed: {what}"),

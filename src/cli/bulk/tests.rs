@@ -113,6 +113,34 @@ fn a_wrong_number_is_one_wrong_row() {
     assert_eq!((exit, output), (Exit::Partly, expected));
 }
 
+/// It holds numbers and what is said of them.
+#[test]
+fn the_result_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let bench = Bench::new();
+    bench.gateway.misbehave([Fault::Cut(32)]);
+    let mode = |name| std::fs::metadata(bench.path(name)).expect(name).permissions().mode() & 0o777;
+    std::fs::write(bench.path("in.csv"), format!("pesel\n{}", "22822222220\n".repeat(64))).expect("written");
+    assert_eq!(bench.run().expect("a result"), Exit::Failed);
+    assert_eq!(mode("out.csv.part"), 0o600);
+    assert_eq!(bench.run().expect("a result"), Exit::Done);
+    assert_eq!(mode("out.csv"), 0o600);
+}
+
+#[test]
+fn a_result_takes_the_place_of_nothing_but_a_file() {
+    let bench = Bench::new();
+    std::fs::write(bench.path("mine"), "mine").expect("written");
+    for name in ["out.csv", "out.csv.part", "out.csv.resume"] {
+        std::os::unix::fs::symlink(bench.path("mine"), bench.path(name)).expect("made");
+        let refusal = bench.refusal("pesel\n22822222220\n");
+        assert!(refusal.contains(&format!("{name} is a symbolic link")), "{refusal}");
+        std::fs::remove_file(bench.path(name)).expect("removed");
+    }
+    assert_eq!(bench.read("mine"), "mine");
+    assert!(!bench.path("out.csv.part").exists());
+}
+
 #[test]
 fn quotes_ends_of_line_and_marks_are_kept() {
     let bench = Bench::new();

@@ -119,6 +119,7 @@ impl Caller {
         self.identity.require_any(roles).map_err(|_| {
             let names: Vec<_> = roles.iter().map(|role| role.name()).collect();
             Problem::new(Code::Forbidden, format!("this call needs the role {}", names.join(" or ")))
+                .with("roles", names)
         })
     }
 

@@ -27,7 +27,7 @@ const FIXED_BYTES: usize = SIGNATURE_V2.len() + 4;
 const CRC32C: u8 = 0x03;
 
 /// The networks whose word about the other end is taken, and must be given.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Proxies(Vec<IpNet>);
 
 impl Proxies {

@@ -166,7 +166,7 @@ fn decode_feed(key: &[u8]) -> Option<Feed> {
     let mut fields = Fields::new(key);
     let channel = Channel::from_code(fields.u8()?)?;
     let length = usize::from(fields.u8()?);
-    let registrant = Registrant::new(std::str::from_utf8(fields.bytes(length)?).ok()?).ok()?;
+    let registrant = Registrant::stored(std::str::from_utf8(fields.bytes(length)?).ok()?).ok()?;
     fields.is_empty().then_some(Feed { channel, registrant })
 }
 

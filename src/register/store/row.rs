@@ -181,7 +181,7 @@ fn head(fields: &mut Fields<'_>) -> Option<(ChainHash, ChainHash, u32, Vec<Regis
     let count = fields.u32()?;
     let registrants = (0..fields.u16()?).map(|_| {
         let length = usize::from(fields.u8()?);
-        Registrant::new(std::str::from_utf8(fields.bytes(length)?).ok()?).ok()
+        Registrant::stored(std::str::from_utf8(fields.bytes(length)?).ok()?).ok()
     });
     Some((before, last, count, registrants.collect::<Option<_>>()?))
 }
@@ -225,7 +225,9 @@ mod tests {
                 at: Stamp::from_seconds(n * 77),
                 kind: EventKind::ALL[n as usize % 3],
                 channel: Channel::ALL[n as usize % 7],
-                registrant: Registrant::new(&format!("Gmina {}", n % 5)).expect("a name"),
+                // Such as were taken once, too.
+                registrant: Registrant::stored(&format!("Gmina {}{}", n % 5, &" "[n as usize % 2..]))
+                    .expect("a name"),
                 filing: Filing {
                     applicant: Applicant::ALL.get(n as usize % 5).copied(),
                     obstacle: Obstacle::ALL.get(n as usize % 4).copied(),
