@@ -36,4 +36,5 @@ mod serve;
 mod sockets;
 mod stream;
 mod tls;
+mod unread;
 mod windows;

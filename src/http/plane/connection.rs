@@ -30,7 +30,10 @@ use super::worker::Worker;
 use crate::gate::{IdentityCache, Peer};
 use crate::http::closing::{self, Documented, Left, Plane};
 use crate::http::verify;
-use crate::limits::{HEAD_BYTES_MAX, HTTP2_HEAD_BYTES_READ_MAX};
+use crate::limits::{
+    HEAD_BYTES_MAX, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_HEAD_BYTES_READ_MAX, HTTP2_STREAM_WINDOW_BYTES,
+    HTTP2_STREAMS_MAX,
+};
 
 /// What the requests of one connection share.
 pub(crate) struct Connection {
@@ -220,12 +223,12 @@ fn http2_builder() -> http2::Builder<LocalExecutor> {
     let mut builder = http2::Builder::new(LocalExecutor);
     builder
         .timer(TokioTimer::new())
-        .max_concurrent_streams(100)
+        .max_concurrent_streams(HTTP2_STREAMS_MAX)
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(64)
         .max_header_list_size(HTTP2_HEAD_BYTES_READ_MAX)
-        .initial_stream_window_size(64 * 1024)
-        .initial_connection_window_size(256 * 1024)
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
         .max_send_buf_size(64 * 1024)
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(10));
