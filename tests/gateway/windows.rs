@@ -175,6 +175,22 @@ fn a_client_with_a_small_window_gets_everything() {
     served.instance.stop();
 }
 
+/// Nor is one that lets the last piece of an answer lie behind one byte of window.
+#[test]
+fn a_client_with_a_byte_of_window_is_let_go() {
+    let served = Served::start("test", "write_stall_timeout_ms = 800", "");
+    for path in ["/nothing", "/openapi.yaml"] {
+        let mut client = RawHttp2::open(served.instance.verification, 1);
+        client.ask(path);
+        let began = Instant::now();
+        let kinds: Vec<u8> = std::iter::from_fn(|| client.next()).map(|frame| frame.kind).collect();
+        assert_eq!(kinds, [HEADERS, DATA], "one byte of the body");
+        assert!(began.elapsed() >= Duration::from_millis(600), "{:?}", began.elapsed());
+    }
+    wait_for("a place", || (served.instance.count("peselgate_connections") == 0).then_some(()));
+    served.instance.stop();
+}
+
 /// A connection that is to end does not wait for what its client lets trickle out of
 /// buffers.
 #[test]
