@@ -33,7 +33,7 @@ use crate::http::message::{self, MediaType, WholeBody};
 use crate::http::panic::{Panicked, catch_panic};
 use crate::http::plane::{Connection, Worker};
 use crate::http::problem::{Code, Problem};
-use crate::http::reply::{Reply, add_common_headers};
+use crate::http::reply::{Reply, add_common_headers, head_alone};
 use crate::http::request_id::RequestId;
 
 /// Handles one request of the verification plane; the one place where every
@@ -45,6 +45,7 @@ pub(crate) async fn handle(connection: Rc<Connection>, request: Request<Incoming
     let request_id = RequestId::of(request.headers(), || worker.random());
     // HTTP/2 has no transfer codings. In HTTP/1.1 a coded message is the last on its
     // connection: whoever read its end elsewhere has nothing answered behind it.
+    let is_head = request.method() == Method::HEAD;
     let is_last = request.headers().contains_key(TRANSFER_ENCODING);
     let outcome = catch_panic(route(&connection, request, arrived)).await.unwrap_or_else(|Panicked| {
         worker.tally.panicked();
@@ -72,7 +73,7 @@ pub(crate) async fn handle(connection: Rc<Connection>, request: Request<Incoming
     if is_last && !connection.http2 {
         reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    reply
+    if is_head && connection.http2 { head_alone(reply) } else { reply }
 }
 
 async fn route(
