@@ -25,6 +25,32 @@ pub const STREAM_LINES_MAX: u64 = 1_000_000;
 pub const STREAM_LINE_BYTES_MAX: usize = 4 * 1024;
 /// Lines that a stream answers from one state of the register, under one record.
 pub const STREAM_CHUNK_LINES_MAX: usize = 4_096;
+/// Connections open at once on the admin plane, and on the operations plane; officials
+/// and scrapers are few.
+pub const CONTROL_CONNECTIONS_MAX: usize = 128;
+/// Connections open at once on either of them from one address, of IPv6 from one /64.
+pub const CONTROL_CONNECTIONS_PER_ADDRESS_MAX: u32 = 64;
+/// Open files kept for stores, segments, listeners and workers.
+pub const FILES_OF_STORES: usize = 256;
+/// Open files that no connection of the verification plane may take: whoever fills the
+/// other planes, who need no credential for it, takes nothing of that plane.
+pub const FILES_RESERVED: usize = FILES_OF_STORES + 2 * CONTROL_CONNECTIONS_MAX;
+
+/// Connections of the verification plane that so many open files allow: half of them
+/// where they are few.
+#[must_use]
+pub const fn connections_of_files(files: u64) -> usize {
+    let files = if files > usize::MAX as u64 { usize::MAX } else { files as usize };
+    if files < 2 * FILES_RESERVED { files / 2 } else { files - FILES_RESERVED }
+}
+
+/// Connections of each control plane that so many open files allow: an eighth of them
+/// where they are few.
+#[must_use]
+pub const fn control_connections_of_files(files: u64) -> usize {
+    if files < 8 * CONTROL_CONNECTIONS_MAX as u64 { files as usize / 8 } else { CONTROL_CONNECTIONS_MAX }
+}
+
 /// Bytes of a stream that are read ahead while a chunk waits for its rate, its record or
 /// its reader.
 pub const STREAM_AHEAD_BYTES_MAX: usize = 256 * 1024;
@@ -165,6 +191,9 @@ pub const BACKUP_FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const BACKUP_SEGMENTS_MAX: u64 = 1 << 24;
 
 const _: () = {
+    // What is few is few for all planes.
+    assert!(2 * FILES_RESERVED == 8 * CONTROL_CONNECTIONS_MAX);
+    assert!(CONTROL_CONNECTIONS_PER_ADDRESS_MAX as usize * 2 <= CONTROL_CONNECTIONS_MAX);
     assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX);
     assert!(HEAD_BYTES_MAX < HTTP2_HEAD_BYTES_READ_MAX as usize);
     // Before a client has acknowledged our settings each stream has the default window.

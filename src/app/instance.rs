@@ -91,9 +91,11 @@ pub async fn run(
 
     // Operations can look from the first moment on.
     let board = OpsBoard::starting(metrics.clone());
+    let places = control::Places::new(process::control_connections_max());
     for listener in sockets.ops {
         let listener = listener.listen().map_err(|error| InstanceError::new("operations plane", error))?;
-        planes.spawn_local(control::serve(listener, None, ops::router(board.clone()), ops_phase.clone()));
+        let router = ops::router(board.clone());
+        planes.spawn_local(control::serve(listener, places.clone(), None, router, ops_phase.clone()));
     }
     planes.spawn_local(upkeep(metrics));
 
@@ -120,9 +122,16 @@ pub async fn run(
         default_limits: Arc::clone(&default_limits),
         import_idle_timeout: blueprint.import_idle_timeout,
     });
+    let places = control::Places::new(process::control_connections_max());
     for listener in sockets.admin {
         let listener = listener.listen().map_err(|error| InstanceError::new("admin plane", error))?;
-        planes.spawn_local(control::serve(listener, tls.admin.clone(), admin.clone(), phase.clone()));
+        planes.spawn_local(control::serve(
+            listener,
+            places.clone(),
+            tls.admin.clone(),
+            admin.clone(),
+            phase.clone(),
+        ));
     }
     board.built(OpsHandles {
         trail: parts.trail.clone(),

@@ -27,13 +27,12 @@ use super::plane::tls::TlsSource;
 use super::problem::Problem;
 use super::reply::add_common_headers;
 use super::request_id::RequestId;
+use super::shares::{Share, Shares};
 use super::stall::{Patience, Stalling};
 use super::unread::Unread;
 use crate::gate::Peer;
-use crate::limits::HEAD_BYTES_MAX;
+use crate::limits::{CONTROL_CONNECTIONS_PER_ADDRESS_MAX, HEAD_BYTES_MAX};
 
-/// Connections at once; officials and scrapers are few.
-const CONNECTIONS_MAX: usize = 1024;
 const TIMES: Times = Times { header_read: Duration::from_secs(10), write_stall: Duration::from_secs(10) };
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long what is under way may take once the plane drains.
@@ -56,22 +55,46 @@ struct Times {
 #[derive(Debug, Clone, Copy)]
 struct OverTls(bool);
 
+/// The connections that a control plane may have at once, all its listeners together.
+#[derive(Clone)]
+pub struct Places {
+    all: Arc<Semaphore>,
+    shares: Arc<Shares>,
+}
+
+impl Places {
+    /// So many, and for one address no more than half of them.
+    #[must_use]
+    pub fn new(connections_max: usize) -> Self {
+        let half = u32::try_from(connections_max / 2).unwrap_or(u32::MAX).max(1);
+        let share = half.min(CONTROL_CONNECTIONS_PER_ADDRESS_MAX);
+        Self {
+            all: Arc::new(Semaphore::new(connections_max)),
+            shares: Shares::new(share, "control-per-address"),
+        }
+    }
+
+    fn share(&self, address: SocketAddr) -> Option<Share> {
+        Shares::take(&self.shares, &Peer::from_socket(address))
+    }
+}
+
 /// Serves a plane on this listener until the phase is [`Phase::Draining`].
 ///
 /// # Errors
 /// When the listener cannot be used.
 pub async fn serve(
     listener: TcpListener,
+    places: Places,
     tls: Option<TlsSource>,
     router: Router,
     mut phase: watch::Receiver<Phase>,
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = tokio::task::JoinSet::new();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
+        let Ok(place) = Arc::clone(&places.all).acquire_owned().await else { break };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = phase.wait_for(|phase| *phase == Phase::Draining) => break,
@@ -79,9 +102,10 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, address)) => {
+                let Some(share) = places.share(address) else { continue };
                 let (tls, router, phase) = (tls.clone(), router.clone(), phase.clone());
                 connections.spawn(async move {
-                    let _place = place;
+                    let _place = (place, share);
                     if let Err(error) = connection(stream, address, tls, router, phase).await {
                         tracing::debug!(%error, "control connection ended");
                     }

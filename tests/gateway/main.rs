@@ -29,6 +29,7 @@ mod kills;
 mod leaving;
 mod limits;
 mod operations;
+mod places;
 mod proxy;
 mod register;
 mod rights;

@@ -19,7 +19,7 @@ use rand::Rng;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::acceptor::{Accepted, Slot, Source, refused};
+use super::acceptor::{Accepted, Slot, Source};
 use super::answers::{ReadAlong, UnderWay};
 use super::control::{Control, Entry};
 use super::guarded_io::{GuardedIo, PREFACE};
@@ -29,6 +29,7 @@ use super::proxy::{self, Header};
 use super::worker::Worker;
 use crate::gate::{IdentityCache, Peer};
 use crate::http::closing::{self, Documented, Left, Plane};
+use crate::http::shares::refused;
 use crate::http::verify;
 use crate::limits::{
     HEAD_BYTES_MAX, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_HEAD_BYTES_READ_MAX, HTTP2_STREAM_WINDOW_BYTES,

@@ -43,9 +43,9 @@ pub(crate) async fn handle(connection: Rc<Connection>, request: Request<Incoming
     let worker = &connection.worker;
     connection.control.body_announced(!request.body().is_end_stream());
     let request_id = RequestId::of(request.headers(), || worker.random());
+    let is_head = request.method() == Method::HEAD;
     // HTTP/2 has no transfer codings. In HTTP/1.1 a coded message is the last on its
     // connection: whoever read its end elsewhere has nothing answered behind it.
-    let is_head = request.method() == Method::HEAD;
     let is_last = request.headers().contains_key(TRANSFER_ENCODING);
     let outcome = catch_panic(route(&connection, request, arrived)).await.unwrap_or_else(|Panicked| {
         worker.tally.panicked();
