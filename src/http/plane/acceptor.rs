@@ -166,8 +166,9 @@ impl Shared {
             let Some(share) = Shares::take(&self.per_address, &peer) else { return };
             (Source::Direct(peer), Some(share))
         };
-        let Some((inbox, load)) = self.workers.iter().min_by_key(|(_, load)| load.load(Ordering::Relaxed))
-        else {
+        // A worker that is gone has none, and would be given all of them.
+        let there = self.workers.iter().filter(|(inbox, _)| !inbox.is_closed());
+        let Some((inbox, load)) = there.min_by_key(|(_, load)| load.load(Ordering::Relaxed)) else {
             return;
         };
         load.fetch_add(1, Ordering::Relaxed);
@@ -180,7 +181,38 @@ impl Shared {
             open: self.open.clone(),
             _place: place,
         };
-        // A worker that is gone has drained; dropping the connection gives its slot back.
+        // A worker that ends meanwhile has drained; dropping the connection gives its slot back.
         drop(inbox.send(Message::Connection(Box::new(Accepted { stream, source, slot }))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A worker that was lost must not draw all connections to itself.
+    #[test]
+    fn nobody_is_dealt_to_a_worker_that_is_gone() {
+        let (alive, mut inbox) = mpsc::unbounded_channel();
+        let (gone, nobody) = mpsc::unbounded_channel();
+        drop(nobody);
+        let shared = Shared {
+            workers: [gone, alive].into_iter().map(|inbox| (inbox, Arc::default())).collect(),
+            places: Arc::new(Semaphore::new(8)),
+            per_address: Shares::new(8, "per-address"),
+            proxies: Proxies::default(),
+            open: metrics::Gauge::noop(),
+            accepted: metrics::Counter::noop(),
+            accept_errors: metrics::Counter::noop(),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        for _ in 0..4 {
+            let _client = std::net::TcpStream::connect(address).expect("a connection");
+            let (stream, peer) = listener.accept().expect("a connection");
+            let place = Arc::clone(&shared.places).try_acquire_owned().expect("a place");
+            shared.deal(stream, peer, place);
+        }
+        assert_eq!(std::iter::from_fn(|| inbox.try_recv().ok()).count(), 4);
     }
 }
