@@ -64,6 +64,9 @@ pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 16 * 1024;
 /// before it ends the connection: in their shortest lines, a frame each, as many streams
 /// as there may be stay below that.
 pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 10 * 1024 * 1024;
+/// How long a connection over HTTP/2 may ask nothing before it is told to end; longer
+/// than most clients keep one in their pools unused.
+pub const HTTP2_IDLE_MAX: Duration = Duration::from_secs(120);
 /// NDJSON streams of verifications at work on one connection over HTTP/2; each may
 /// hold a chunk asked, a chunk ahead and answers, some MiB together.
 pub const STREAMS_PER_CONNECTION_MAX: usize = 16;

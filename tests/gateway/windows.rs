@@ -203,3 +203,16 @@ fn a_retired_connection_is_not_kept_by_a_byte_of_window() {
     wait_for("a place", || (served.instance.count("peselgate_connections") == 0).then_some(()));
     served.instance.stop();
 }
+
+/// A client that asks nothing is let go, though it answers every PING.
+#[test]
+fn a_client_that_asks_nothing_is_let_go() {
+    let served = Served::start("test", "header_read_timeout_ms = 500", "");
+    let mut client = RawHttp2::open(served.instance.verification, 65_535);
+    let goodbyes: Vec<Vec<u8>> = std::iter::from_fn(|| client.next_of_all())
+        .filter(|frame| frame.kind == GOAWAY)
+        .map(|frame| frame.payload)
+        .collect();
+    assert!(!goodbyes.is_empty() && goodbyes.iter().all(|goodbye| goodbye[4..8] == [0; 4]), "{goodbyes:?}");
+    served.instance.stop();
+}

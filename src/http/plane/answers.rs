@@ -18,6 +18,7 @@ use hyper::body::{Body, Frame, SizeHint};
 
 use super::control::Control;
 use crate::http::reply::{PIECE_BYTES, ReplyBody};
+use crate::limits::HTTP2_IDLE_MAX;
 
 /// Turns in the time that a reader may leave a piece of an answer unread; the
 /// deadline's precision is one of them.
@@ -32,8 +33,11 @@ pub(super) struct Answers {
     waiting: [Cell<u32>; TURNS as usize + 1],
     turn: Cell<usize>,
     turn_ends: Cell<Instant>,
-    /// Since when a connection that is to end has nothing under way.
+    /// Since when nothing is under way.
     idle_since: Cell<Option<Instant>>,
+    /// Since when a connection that is to end has nothing under way.
+    rest_since: Cell<Option<Instant>>,
+    has_asked: Cell<bool>,
 }
 
 impl Answers {
@@ -43,7 +47,9 @@ impl Answers {
             waiting: Default::default(),
             turn: Cell::new(0),
             turn_ends: Cell::new(now),
-            idle_since: Cell::new(None),
+            idle_since: Cell::new(Some(now)),
+            rest_since: Cell::new(None),
+            has_asked: Cell::new(false),
         }
     }
 
@@ -61,16 +67,30 @@ impl Answers {
         false
     }
 
-    /// Of a connection that is to end: has nothing been under way for all this time?
-    /// What is left then is in the engine alone (an answer to its last PING that never
-    /// comes, say), and would keep the connection for ever.
-    pub(super) fn is_only_rest(&self, now: Instant, patience: Duration) -> bool {
+    /// Has nothing been under way for so long that the client is taken for gone? It may
+    /// answer PINGs all the same. One that has not asked yet has what HTTP/1.1 gives it
+    /// for a head.
+    pub(super) fn is_idle(&self, now: Instant, before_asking: Duration) -> bool {
         if self.under_way.get() > 0 {
             self.idle_since.set(None);
             return false;
         }
         let since = self.idle_since.get().unwrap_or(now);
         self.idle_since.set(Some(since));
+        let patience = if self.has_asked.get() { HTTP2_IDLE_MAX } else { before_asking };
+        now.saturating_duration_since(since) > patience
+    }
+
+    /// Of a connection that is to end: has nothing been under way for all this time?
+    /// What is left then is in the engine alone (an answer to its last PING that never
+    /// comes, say), and would keep the connection for ever.
+    pub(super) fn is_only_rest(&self, now: Instant, patience: Duration) -> bool {
+        if self.under_way.get() > 0 {
+            self.rest_since.set(None);
+            return false;
+        }
+        let since = self.rest_since.get().unwrap_or(now);
+        self.rest_since.set(Some(since));
         now.saturating_duration_since(since) > patience
     }
 }
@@ -86,8 +106,10 @@ pub(super) struct UnderWay {
 
 impl UnderWay {
     pub(super) fn begin(control: &Rc<Control>) -> Rc<Self> {
-        let under_way = &control.answers().under_way;
-        under_way.set(under_way.get() + 1);
+        let answers = control.answers();
+        answers.under_way.set(answers.under_way.get() + 1);
+        answers.has_asked.set(true);
+        answers.idle_since.set(None);
         Rc::new(Self { control: Rc::clone(control), pieces: Cell::new(0), waits_since: Cell::new(None) })
     }
 
@@ -293,5 +315,20 @@ mod tests {
         drop(under_way);
         assert!(!rest(101) && !rest(109));
         assert!(rest(110));
+    }
+    #[test]
+    fn whoever_asks_nothing_for_long_is_idle() {
+        let start = Instant::now();
+        let control = control(start);
+        let idle = |seconds| control.answers().is_idle(start + Duration::from_secs(seconds), PATIENCE);
+        assert!(!idle(0) && !idle(8) && idle(9), "it has never asked");
+        let under_way = UnderWay::begin(&control);
+        assert!(!idle(9) && !idle(500));
+        drop(under_way);
+        let patience = HTTP2_IDLE_MAX.as_secs();
+        assert!(!idle(501) && !idle(501 + patience));
+        // Begun and ended between two looks.
+        drop(UnderWay::begin(&control));
+        assert!(!idle(502 + patience) && !idle(502 + 2 * patience) && idle(503 + 2 * patience));
     }
 }
