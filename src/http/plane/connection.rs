@@ -28,7 +28,7 @@ use super::head_timer::HeadTimer;
 use super::proxy::{self, Header};
 use super::worker::Worker;
 use crate::gate::{IdentityCache, Peer};
-use crate::http::closing::{self, Documented, Left, Plane};
+use crate::http::closing::{self, Documented, Edge, Left, Plane};
 use crate::http::shares::refused;
 use crate::http::verify;
 use crate::limits::{
@@ -106,7 +106,8 @@ async fn establish(
         None => {
             let mut ahead = Vec::with_capacity(PREFACE.len());
             if sniff(&mut stream, &mut ahead, patience).await? == Sniffed::Late {
-                return closing::late_head(&mut stream, Plane::Verification, !ahead.is_empty()).await;
+                let edge = Edge { plane: Plane::Verification, over_tls: false };
+                return closing::late_head(&mut stream, edge, !ahead.is_empty()).await;
             }
             let http2 = ahead == PREFACE;
             if http2 {
@@ -171,6 +172,7 @@ where
     S: AsyncRead + AsyncWrite + HangUp + Unpin + 'static,
 {
     let control = Rc::clone(&connection.control);
+    let edge = Edge { plane: Plane::Verification, over_tls: connection.over_tls };
     let header_read_timeout = connection.worker.settings.header_read_timeout;
     if connection.http2 {
         let io = TokioIo::new(GuardedIo::new(Documented::http2(stream), Rc::clone(&control), ahead, true));
@@ -190,7 +192,7 @@ where
             let connection = Rc::clone(&connection);
             async move { Ok::<_, Infallible>(verify::handle(connection, request).await) }
         });
-        let stream = Documented::http1(stream, Plane::Verification);
+        let stream = Documented::http1(stream, edge);
         let io = TokioIo::new(GuardedIo::new(stream, Rc::clone(&control), ahead, false));
         control.begins_serving(false);
         let timer = HeadTimer::new(Arc::clone(control.head()), Instant::now());
@@ -203,7 +205,7 @@ where
             head_begun: !parts.read_buf.is_empty(),
             unread: control.leaves_unread() || io.has_substituted(),
         };
-        closing::end(&mut io, Plane::Verification, served, left).await
+        closing::end(&mut io, edge, served, left).await
     }
 }
 

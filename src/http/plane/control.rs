@@ -125,7 +125,7 @@ impl Control {
     }
 
     /// Is there, or may there come, more of the last request than was read?
-    pub(super) fn leaves_unread(&self) -> bool {
+    pub(crate) fn leaves_unread(&self) -> bool {
         self.unread.get()
     }
 

@@ -52,6 +52,11 @@ pub(crate) async fn handle(connection: Rc<Connection>, request: Request<Incoming
         tracing::error!(request_id = request_id.as_str(), "a handler panicked");
         Err(Problem::internal())
     });
+    if !connection.http2 && connection.control.leaves_unread() {
+        // Nobody here holds the body any more, a stream apart: the engine takes what came
+        // of it with the head or else gives the connection up, and the answer says which.
+        tokio::task::yield_now().await;
+    }
     worker.tally.answered_in(arrived.elapsed());
     let mut reply = match outcome {
         Ok(reply) => reply,
