@@ -25,6 +25,48 @@ pub const STREAM_LINES_MAX: u64 = 1_000_000;
 pub const STREAM_LINE_BYTES_MAX: usize = 4 * 1024;
 /// Lines that a stream answers from one state of the register, under one record.
 pub const STREAM_CHUNK_LINES_MAX: usize = 4_096;
+/// Connections open at once on the admin plane, and on the operations plane; officials
+/// and scrapers are few.
+pub const CONTROL_CONNECTIONS_MAX: usize = 128;
+/// Connections open at once on either of them from one address, of IPv6 from one /64.
+pub const CONTROL_CONNECTIONS_PER_ADDRESS_MAX: u32 = 64;
+/// Open files kept for stores, segments, listeners and workers.
+pub const FILES_OF_STORES: usize = 256;
+/// Open files that no connection of the verification plane may take: whoever fills the
+/// other planes, who need no credential for it, takes nothing of that plane.
+pub const FILES_RESERVED: usize = FILES_OF_STORES + 2 * CONTROL_CONNECTIONS_MAX;
+
+/// Connections of the verification plane that so many open files allow: half of them
+/// where they are few.
+#[must_use]
+pub const fn connections_of_files(files: u64) -> usize {
+    let files = if files > usize::MAX as u64 { usize::MAX } else { files as usize };
+    if files < 2 * FILES_RESERVED { files / 2 } else { files - FILES_RESERVED }
+}
+
+/// Connections of each control plane that so many open files allow: an eighth of them
+/// where they are few.
+#[must_use]
+pub const fn control_connections_of_files(files: u64) -> usize {
+    if files < 8 * CONTROL_CONNECTIONS_MAX as u64 { files as usize / 8 } else { CONTROL_CONNECTIONS_MAX }
+}
+
+/// Bytes of a stream that are read ahead while a chunk waits for its rate, its record or
+/// its reader.
+pub const STREAM_AHEAD_BYTES_MAX: usize = 256 * 1024;
+/// Requests that a connection over HTTP/2 may have under way.
+pub const HTTP2_STREAMS_MAX: u32 = 100;
+/// Bytes of the body of one request over HTTP/2 that may lie unread.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 16 * 1024;
+/// Bytes of all of them on one connection. What may lie there is bounded by the streams'
+/// own windows; this one is wider than their sum, so that streams that wait keep none of
+/// it from others. Half of it is what the engine lets the overhead of small frames take
+/// before it ends the connection: in their shortest lines, a frame each, as many streams
+/// as there may be stay below that.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 10 * 1024 * 1024;
+/// How long a connection over HTTP/2 may ask nothing before it is told to end; longer
+/// than most clients keep one in their pools unused.
+pub const HTTP2_IDLE_MAX: Duration = Duration::from_secs(120);
 /// NDJSON streams of verifications at work on one connection over HTTP/2; each may
 /// hold a chunk asked, a chunk ahead and answers, some MiB together.
 pub const STREAMS_PER_CONNECTION_MAX: usize = 16;
@@ -166,8 +208,19 @@ pub const BACKUP_SEGMENTS_MAX: u64 = 1 << 24;
 pub const CLOCK_BEHIND_SECONDS_MAX: u64 = 60;
 
 const _: () = {
+    // What is few is few for all planes.
+    assert!(2 * FILES_RESERVED == 8 * CONTROL_CONNECTIONS_MAX);
+    assert!(CONTROL_CONNECTIONS_PER_ADDRESS_MAX as usize * 2 <= CONTROL_CONNECTIONS_MAX);
     assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX);
     assert!(HEAD_BYTES_MAX < HTTP2_HEAD_BYTES_READ_MAX as usize);
+    // Before a client has acknowledged our settings each stream has the default window.
+    assert!(HTTP2_CONNECTION_WINDOW_BYTES > HTTP2_STREAMS_MAX * 65_535);
+    // The engine charges an unread frame what it is short of 256 bytes.
+    const LINE_BYTES: u32 = 14;
+    let of_lines = HTTP2_STREAM_WINDOW_BYTES / LINE_BYTES * (256 - LINE_BYTES);
+    assert!(of_lines * STREAMS_PER_CONNECTION_MAX as u32 <= HTTP2_CONNECTION_WINDOW_BYTES / 2);
+    // ... and one stream may come byte by byte.
+    assert!(HTTP2_STREAM_WINDOW_BYTES * 255 <= HTTP2_CONNECTION_WINDOW_BYTES / 2);
     assert!(BATCH_BODY_BYTES_MAX >= BATCH_NUMBERS_MAX * 16);
     assert!(STREAM_CHUNK_LINES_MAX * (REFERENCE_BYTES_MAX + 64) < RECORD_BYTES_MAX);
     assert!(RECORD_BYTES_MAX + 1024 <= GROUP_BYTES_MAX);

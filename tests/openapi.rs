@@ -108,6 +108,8 @@ fn document_and_code_have_the_same_limits() {
         ("new_connections/wait_seconds/max", limits::TURN_WAIT_MAX.as_secs()),
         ("streams/at_once/max", limits::STREAMS_PER_CONNECTION_MAX as u64),
         ("imports/at_once/max", limits::IMPORTS_MAX as u64),
+        ("streams/read_ahead_bytes/max", limits::STREAM_AHEAD_BYTES_MAX as u64),
+        ("streams/http2_window_bytes/max", u64::from(limits::HTTP2_STREAM_WINDOW_BYTES)),
         ("sizes/single_body_bytes/max", limits::SINGLE_BODY_BYTES_MAX as u64),
         ("sizes/batch_body_bytes/max", limits::BATCH_BODY_BYTES_MAX as u64),
         ("sizes/batch_numbers/max", limits::BATCH_NUMBERS_MAX as u64),

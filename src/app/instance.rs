@@ -69,7 +69,8 @@ pub struct Surroundings<'a> {
 /// Runs an instance on this thread's runtime until it is asked to end.
 ///
 /// # Errors
-/// When a part cannot be built, or the trail failed for good.
+/// When a part cannot be built, the trail failed for good, or a thread of the
+/// verification plane ended by itself.
 pub async fn run(
     blueprint: Blueprint,
     data: DataDir,
@@ -88,9 +89,11 @@ pub async fn run(
 
     // Operations can look from the first moment on.
     let board = OpsBoard::starting(metrics.clone());
+    let places = control::Places::new(process::control_connections_max());
     for listener in sockets.ops {
         let listener = listener.listen().map_err(|error| InstanceError::new("operations plane", error))?;
-        planes.spawn_local(control::serve(listener, None, ops::router(board.clone()), ops_phase.clone()));
+        let router = ops::router(board.clone());
+        planes.spawn_local(control::serve(listener, places.clone(), None, router, ops_phase.clone()));
     }
     planes.spawn_local(upkeep(metrics));
 
@@ -104,7 +107,7 @@ pub async fn run(
     let gate = Arc::new(Gate::new(parts.directory.clone(), blueprint.auth_failures));
     let readings = StoreReadings::default();
     let handles = plane_handles(&blueprint, &parts, &gate, (&readings, &clock));
-    let plane = start_plane(&blueprint, sockets.verification, &tls, handles, phase.clone())?;
+    let mut plane = start_plane(&blueprint, sockets.verification, &tls, handles, phase.clone())?;
     let admin = admin::router(AdminHandles {
         directory: parts.directory.clone(),
         access: parts.access.clone(),
@@ -115,9 +118,16 @@ pub async fn run(
         clock: clock.clone(),
         import_idle_timeout: blueprint.import_idle_timeout,
     });
+    let places = control::Places::new(process::control_connections_max());
     for listener in sockets.admin {
         let listener = listener.listen().map_err(|error| InstanceError::new("admin plane", error))?;
-        planes.spawn_local(control::serve(listener, tls.admin.clone(), admin.clone(), phase.clone()));
+        planes.spawn_local(control::serve(
+            listener,
+            places.clone(),
+            tls.admin.clone(),
+            admin.clone(),
+            phase.clone(),
+        ));
     }
     board.built(OpsHandles {
         trail: parts.trail.clone(),
@@ -135,7 +145,7 @@ pub async fn run(
     let reloading = Reloading { certificates: &tls, access: &parts.access, gate: &gate };
     let failed = parts.trail.failed();
     let mut failed = std::pin::pin!(failed);
-    let trail_failed = loop {
+    let broken = loop {
         tokio::select! {
             wish = signals.next() => match wish {
                 Wish::End => break None,
@@ -145,7 +155,14 @@ pub async fn run(
                     notifier.tell(Word::Ready);
                 }
             },
-            reason = failed.as_mut() => break Some(reason),
+            reason = failed.as_mut() => {
+                let reason = format!("{reason}; no answer was given after that");
+                break Some(InstanceError::new("audit trail", reason));
+            }
+            thread = plane.broken() => {
+                tracing::error!(thread, "a thread of the verification plane is gone: the process ends");
+                break Some(InstanceError::new("verification plane", format!("its thread {thread} is gone")));
+            }
         }
     };
 
@@ -154,7 +171,7 @@ pub async fn run(
     notifier.tell(Word::Stopping);
     // Everybody who watched may be gone already.
     let _unwatched = phase_sender.send(Phase::Draining);
-    let ended = end(plane, planes, ops_open, parts, trail_failed).await;
+    let ended = end(plane, planes, ops_open, parts, broken).await;
     drop(data);
     ended
 }
@@ -166,7 +183,7 @@ async fn end(
     mut planes: JoinSet<std::io::Result<()>>,
     ops_open: watch::Sender<Phase>,
     parts: Parts,
-    trail_failed: Option<String>,
+    broken: Option<InstanceError>,
 ) -> Result<(), InstanceError> {
     let joined = tokio::task::spawn_blocking(move || plane.join());
     joined.await.map_err(|error| InstanceError::new("verification plane", error))?;
@@ -181,10 +198,8 @@ async fn end(
     planes.shutdown().await;
     let closing = tokio::task::spawn_blocking(move || parts.close());
     let closed = closing.await.map_err(|error| InstanceError::new("end", error))?;
-    match (trail_failed, closed) {
-        (Some(reason), _) => {
-            Err(InstanceError::new("audit trail", format!("{reason}; no answer was given after that")))
-        }
+    match (broken, closed) {
+        (Some(error), _) => Err(error),
         (None, Err(error)) => Err(InstanceError::new("audit trail", error)),
         (None, Ok(())) => {
             tracing::info!("ended");

@@ -4,6 +4,8 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::disable_transparent_huge_pages;
 
+use crate::limits;
+
 /// Raises the soft limit of open files to the hard one (a connection is a file),
 /// and forbids core dumps: a core would hold numbers and keys.
 pub(super) fn settle() {
@@ -29,11 +31,15 @@ pub(super) fn no_more_huge_pages() {
     }
 }
 
-/// Connections that the open files allow, `wanted` at the most: a few hundred
-/// files are for the stores and the other planes.
+/// Connections of the verification plane that the open files allow, `wanted` at the
+/// most.
 pub(super) fn connections_max(wanted: usize) -> usize {
-    match getrlimit(Resource::Nofile).current {
-        Some(files) => wanted.min(usize::try_from(files.saturating_sub(512)).unwrap_or(wanted)).max(16),
-        None => wanted,
-    }
+    let possible = getrlimit(Resource::Nofile).current.map_or(wanted, limits::connections_of_files);
+    possible.min(wanted)
+}
+
+/// Connections that each control plane may have.
+pub(super) fn control_connections_max() -> usize {
+    let files = getrlimit(Resource::Nofile).current;
+    files.map_or(limits::CONTROL_CONNECTIONS_MAX, limits::control_connections_of_files)
 }

@@ -17,8 +17,6 @@ use super::resolved::{
 use crate::environment::Environment;
 use crate::limits;
 
-/// File descriptors kept back from connections: stores, segments, listeners.
-const FILES_RESERVED: u64 = 512;
 /// The longest time-out: beyond an hour it is a typing error in the unit.
 const TIMEOUT_MS_MAX: u64 = 3_600_000;
 /// A hundred years: an operator who is sure of the clock may say so.
@@ -158,7 +156,7 @@ fn network(text: &str) -> Option<IpNet> {
     IpNet::new(address, prefix.parse().ok()?).ok().filter(|_| plain)
 }
 
-/// `min(configured, open files - 512)`, or half of very few open files.
+/// As many as configured, or what the open files allow, if that is less.
 fn connections_max(
     configured: i64,
     machine: &Machine,
@@ -167,9 +165,7 @@ fn connections_max(
     const KEY: &str = "verification.connections_max";
     let configured = count(KEY, configured, 1_000_000)?;
     let Some(files) = machine.files else { return Ok(configured) };
-    let possible = if files >= 2 * FILES_RESERVED { files - FILES_RESERVED } else { files / 2 };
-    let possible =
-        NonZeroUsize::new(usize::try_from(possible).unwrap_or(usize::MAX)).unwrap_or(NonZeroUsize::MIN);
+    let possible = NonZeroUsize::new(limits::connections_of_files(files)).unwrap_or(NonZeroUsize::MIN);
     if possible < configured {
         warn(warnings, KEY, &format!("cut to {possible}: this process may open {files} files"));
     }

@@ -8,9 +8,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::HeaderMap;
+use rand::Rng;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::problem::{Code, Problem};
+use super::reply::add_common_headers;
+use super::request_id::RequestId;
 
 /// How long a client may go on sending after its early answer; also what a drain
 /// waits for at the most.
@@ -37,23 +41,57 @@ impl Plane {
     }
 }
 
+/// Where a connection ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Edge {
+    pub(super) plane: Plane,
+    pub(super) over_tls: bool,
+}
+
+impl Edge {
+    /// A whole HTTP/1.1 answer with a problem document, for a connection that ends with
+    /// it before there was a request to answer.
+    fn answer(self, code: Code, detail: &'static str) -> Vec<u8> {
+        self.plane.count(code);
+        let request_id = RequestId::from_number(rand::rng().next_u64());
+        let body = Problem::new(code, detail).document(request_id.as_str());
+        let status = http::StatusCode::from_u16(code.status()).ok();
+        let reason = status.and_then(|status| status.canonical_reason()).unwrap_or_default();
+        let mut answer = format!(
+            "HTTP/1.1 {} {reason}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\
+             connection: close\r\n",
+            code.status(),
+            body.len(),
+        )
+        .into_bytes();
+        let mut fields = HeaderMap::new();
+        add_common_headers(&mut fields, &request_id, self.over_tls);
+        for (name, value) in &fields {
+            answer.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        answer.extend_from_slice(b"\r\n");
+        answer.extend_from_slice(&body);
+        answer
+    }
+}
+
 /// A socket on which hyper's own bare answers become problem documents.
 pub(super) struct Documented<S> {
     inner: S,
     /// `None` where the protocol is HTTP/2, which has no such answers.
-    plane: Option<Plane>,
+    edge: Option<Edge>,
     /// What replaces an answer of hyper's own, while it is being written.
     substitute: Option<(Vec<u8>, usize)>,
     has_substituted: bool,
 }
 
 impl<S> Documented<S> {
-    pub(super) const fn http1(inner: S, plane: Plane) -> Self {
-        Self { inner, plane: Some(plane), substitute: None, has_substituted: false }
+    pub(super) const fn http1(inner: S, edge: Edge) -> Self {
+        Self { inner, edge: Some(edge), substitute: None, has_substituted: false }
     }
 
     pub(super) const fn http2(inner: S) -> Self {
-        Self { inner, plane: None, substitute: None, has_substituted: false }
+        Self { inner, edge: None, substitute: None, has_substituted: false }
     }
 
     pub(super) const fn inner(&self) -> &S {
@@ -95,13 +133,12 @@ impl<S: AsyncWrite + Unpin> Documented<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Documented<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if let Some(plane) = self.plane
+        if let Some(edge) = self.edge
             && self.substitute.is_none()
             && buf.starts_with(b"HTTP/1.1 4")
-            && let Some((code, answer)) = problem_for_bare_answer(buf)
+            && let Some((code, detail)) = problem_for_bare_answer(buf)
         {
-            plane.count(code);
-            self.substitute = Some((answer, 0));
+            self.substitute = Some((edge.answer(code, detail), 0));
             self.has_substituted = true;
         }
         if self.substitute.is_some() {
@@ -134,7 +171,7 @@ pub(super) struct Left {
 /// Whatever broke the connection.
 pub(super) async fn end<I>(
     io: &mut I,
-    plane: Plane,
+    edge: Edge,
     served: Result<(), hyper::Error>,
     left: Left,
 ) -> io::Result<()>
@@ -142,7 +179,7 @@ where
     I: AsyncRead + AsyncWrite + Unpin,
 {
     match served {
-        Err(error) if error.is_timeout() => late_head(io, plane, left.head_begun).await,
+        Err(error) if error.is_timeout() => late_head(io, edge, left.head_begun).await,
         served => {
             if left.unread {
                 // hyper has shut the writing half down, or could not.
@@ -158,13 +195,12 @@ where
 ///
 /// # Errors
 /// Whatever broke the connection.
-pub(super) async fn late_head<I>(io: &mut I, plane: Plane, head_begun: bool) -> io::Result<()>
+pub(super) async fn late_head<I>(io: &mut I, edge: Edge, head_begun: bool) -> io::Result<()>
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
     if head_begun {
-        plane.count(Code::RequestTimeout);
-        io.write_all(&closing_answer(Code::RequestTimeout, "the head was not complete in time")).await?;
+        io.write_all(&edge.answer(Code::RequestTimeout, "the head was not complete in time")).await?;
         io.flush().await?;
     }
     io.shutdown().await?;
@@ -196,37 +232,17 @@ async fn linger(io: &mut (impl AsyncRead + Unpin)) {
 /// hyper answers a head that it cannot read by itself, with a status and
 /// nothing else. Every answer of ours carries `x-request-id`; one of the 4xx
 /// class without it, and without a body, is hyper's.
-fn problem_for_bare_answer(head: &[u8]) -> Option<(Code, Vec<u8>)> {
+fn problem_for_bare_answer(head: &[u8]) -> Option<(Code, &'static str)> {
     let text = std::str::from_utf8(head).ok()?;
     if !text.ends_with("\r\n\r\n") || text.contains("x-request-id") || !text.contains("content-length: 0\r\n")
     {
         return None;
     }
-    let (code, detail) = match text.get(9..12)? {
+    Some(match text.get(9..12)? {
         "414" => (Code::UriTooLong, "the request target is too long"),
         "431" => (Code::HeaderFieldsTooLarge, "the head is too large or has too many fields"),
         _ => (Code::MalformedRequest, "the head is no HTTP/1.1 request"),
-    };
-    Some((code, closing_answer(code, detail)))
-}
-
-/// A whole HTTP/1.1 answer with a problem document, for a connection that ends
-/// with it before there was a request to answer.
-fn closing_answer(code: Code, detail: &'static str) -> Vec<u8> {
-    let request_id = "unreadable";
-    let body = Problem::new(code, detail).document(request_id);
-    let reason = http::StatusCode::from_u16(code.status()).ok().and_then(|status| status.canonical_reason());
-    let mut answer = format!(
-        "HTTP/1.1 {} {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\
-         cache-control: no-store\r\nx-content-type-options: nosniff\r\nx-request-id: {request_id}\r\n\
-         connection: close\r\n\r\n",
-        code.status(),
-        reason.unwrap_or(""),
-        body.len(),
-    )
-    .into_bytes();
-    answer.extend_from_slice(&body);
-    answer
+    })
 }
 
 #[cfg(test)]
@@ -236,11 +252,15 @@ mod tests {
     #[test]
     fn only_bare_answers_are_replaced() {
         let bare = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\ndate: x\r\n\r\n";
-        let (code, answer) = problem_for_bare_answer(bare).expect("bare");
+        let (code, detail) = problem_for_bare_answer(bare).expect("bare");
         assert_eq!(code, Code::HeaderFieldsTooLarge);
-        let text = String::from_utf8(answer).expect("text");
+        let answer = |over_tls| Edge { plane: Plane::Control, over_tls }.answer(code, detail);
+        let text = String::from_utf8(answer(false)).expect("text");
         assert!(text.starts_with("HTTP/1.1 431 "), "{text}");
         assert!(text.contains("\"code\":\"header-fields-too-large\""), "{text}");
+        assert!(!text.contains("strict-transport-security"), "{text}");
+        let text = String::from_utf8(answer(true)).expect("text");
+        assert!(text.contains("\r\nstrict-transport-security: "), "{text}");
         let ours = b"HTTP/1.1 404 Not Found\r\nx-request-id: a\r\ncontent-length: 0\r\n\r\n";
         assert!(problem_for_bare_answer(ours).is_none());
         let with_body = b"HTTP/1.1 404 Not Found\r\ncontent-length: 5\r\n\r\nhello";

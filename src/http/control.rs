@@ -19,7 +19,7 @@ use rand::Rng;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 
-use super::closing::{self, Documented, Left, Plane};
+use super::closing::{self, Documented, Edge, Left, Plane};
 use super::message::{host_is_one, target_fits};
 use super::panic::{Panicked, catch_panic};
 use super::plane::Phase;
@@ -27,13 +27,12 @@ use super::plane::tls::TlsSource;
 use super::problem::Problem;
 use super::reply::add_common_headers;
 use super::request_id::RequestId;
+use super::shares::{Share, Shares};
 use super::stall::{Patience, Stalling};
 use super::unread::Unread;
 use crate::gate::Peer;
-use crate::limits::HEAD_BYTES_MAX;
+use crate::limits::{CONTROL_CONNECTIONS_PER_ADDRESS_MAX, HEAD_BYTES_MAX};
 
-/// Connections at once; officials and scrapers are few.
-const CONNECTIONS_MAX: usize = 1024;
 const TIMES: Times = Times { header_read: Duration::from_secs(10), write_stall: Duration::from_secs(10) };
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long what is under way may take once the plane drains.
@@ -56,22 +55,46 @@ struct Times {
 #[derive(Debug, Clone, Copy)]
 struct OverTls(bool);
 
+/// The connections that a control plane may have at once, all its listeners together.
+#[derive(Clone)]
+pub struct Places {
+    all: Arc<Semaphore>,
+    shares: Arc<Shares>,
+}
+
+impl Places {
+    /// So many, and for one address no more than half of them.
+    #[must_use]
+    pub fn new(connections_max: usize) -> Self {
+        let half = u32::try_from(connections_max / 2).unwrap_or(u32::MAX).max(1);
+        let share = half.min(CONTROL_CONNECTIONS_PER_ADDRESS_MAX);
+        Self {
+            all: Arc::new(Semaphore::new(connections_max)),
+            shares: Shares::new(share, "control-per-address"),
+        }
+    }
+
+    fn share(&self, address: SocketAddr) -> Option<Share> {
+        Shares::take(&self.shares, &Peer::from_socket(address))
+    }
+}
+
 /// Serves a plane on this listener until the phase is [`Phase::Draining`].
 ///
 /// # Errors
 /// When the listener cannot be used.
 pub async fn serve(
     listener: TcpListener,
+    places: Places,
     tls: Option<TlsSource>,
     router: Router,
     mut phase: watch::Receiver<Phase>,
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = tokio::task::JoinSet::new();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
+        let Ok(place) = Arc::clone(&places.all).acquire_owned().await else { break };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = phase.wait_for(|phase| *phase == Phase::Draining) => break,
@@ -79,9 +102,10 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, address)) => {
+                let Some(share) = places.share(address) else { continue };
                 let (tls, router, phase) = (tls.clone(), router.clone(), phase.clone());
                 connections.spawn(async move {
-                    let _place = place;
+                    let _place = (place, share);
                     if let Err(error) = connection(stream, address, tls, router, phase).await {
                         tracing::debug!(%error, "control connection ended");
                     }
@@ -113,21 +137,28 @@ async fn connection(
         .layer(axum::Extension(Peer::from_socket(address)))
         .layer(axum::Extension(OverTls(tls.is_some())));
     match tls {
-        None => http(stream, router, TIMES, phase).await,
+        None => http(stream, false, router, TIMES, phase).await,
         Some(source) => {
             let handshake = source.acceptor().accept(stream);
             let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
                 .await
                 .map_err(|_| io::ErrorKind::TimedOut)??;
-            http(stream, router, TIMES, phase).await
+            http(stream, true, router, TIMES, phase).await
         }
     }
 }
 
-async fn http<S>(stream: S, router: Router, times: Times, mut phase: watch::Receiver<Phase>) -> io::Result<()>
+async fn http<S>(
+    stream: S,
+    over_tls: bool,
+    router: Router,
+    times: Times,
+    mut phase: watch::Receiver<Phase>,
+) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
+    let edge = Edge { plane: Plane::Control, over_tls };
     let unread = Unread::default();
     let patience = Patience::new(times.write_stall);
     let router = router.layer(axum::Extension(unread.clone())).layer(axum::Extension(patience.clone()));
@@ -137,10 +168,7 @@ where
         .header_read_timeout(times.header_read)
         .max_buf_size(64 * 1024)
         .max_header_size(HEAD_BYTES_MAX)
-        .serve_connection(
-            TokioIo::new(Documented::http1(stream, Plane::Control)),
-            TowerToHyperService::new(router),
-        );
+        .serve_connection(TokioIo::new(Documented::http1(stream, edge)), TowerToHyperService::new(router));
     let served = tokio::select! {
         served = &mut serving => Some(served),
         _ = phase.wait_for(|phase| *phase == Phase::Draining) => None,
@@ -156,7 +184,7 @@ where
     let mut io = parts.io.into_inner();
     let left =
         Left { head_begun: !parts.read_buf.is_empty(), unread: unread.is_so() || io.has_substituted() };
-    closing::end(&mut io, Plane::Control, served, left).await
+    closing::end(&mut io, edge, served, left).await
 }
 
 impl IntoResponse for Problem {
@@ -177,10 +205,8 @@ pub(super) async fn leave(request: Request, next: Next) -> Response {
     // A coded message is the last on its connection: whoever read its end elsewhere has
     // nothing answered behind it.
     let is_last = request.headers().contains_key(TRANSFER_ENCODING);
-    let request = match request.extensions().get::<Unread>().cloned() {
-        Some(unread) => request.map(|body| unread.watch(body)),
-        None => request,
-    };
+    let unread = request.extensions().get::<Unread>().cloned().unwrap_or_default();
+    let request = request.map(|body| unread.clone().watch(body));
     let handled = async {
         let judged =
             target_fits(request.uri()).and_then(|()| host_is_one(request.version(), request.headers()));
@@ -197,6 +223,10 @@ pub(super) async fn leave(request: Request, next: Next) -> Response {
             IntoResponse::into_response(Problem::internal())
         }
     };
+    if unread.is_so() {
+        // As on the verification plane: whether the connection ends is known then.
+        tokio::task::yield_now().await;
+    }
     if let Some(problem) = response.extensions_mut().remove::<Arc<Problem>>() {
         metrics::counter!("peselgate_control_refusals_total", "code" => problem.code().name()).increment(1);
         if let Some(problem) = Arc::into_inner(problem) {
@@ -240,7 +270,7 @@ mod tests {
         let router = Router::new().fallback(not_found).layer(axum::middleware::from_fn(leave));
         let times = Times { header_read: Duration::from_millis(50), ..TIMES };
         let (_sender, phase) = watch::channel(Phase::Running);
-        let serving = tokio::spawn(http(server, router, times, phase));
+        let serving = tokio::spawn(http(server, false, router, times, phase));
         client.write_all(bytes).await.expect("written");
         let mut said = String::new();
         client.read_to_string(&mut said).await.expect("a text");
@@ -282,7 +312,7 @@ mod tests {
         let times = Times { write_stall: STALL, ..TIMES };
         let serving = tokio::spawn(async move {
             let (_sender, phase) = watch::channel(Phase::Running);
-            http(server, router, times, phase).await
+            http(server, false, router, times, phase).await
         });
         (client, serving)
     }

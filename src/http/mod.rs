@@ -6,6 +6,7 @@
 //! - [`admin`]: the admin plane.
 //! - [`ops`]: the operations plane.
 //! - [`control`]: how the admin and operations planes are listened on.
+//! - `shares`: how many connections of a plane one address may have.
 //! - `stall`: what becomes of their clients that leave answers unread.
 //! - `flow`: how answers that are made line by line end.
 //! - `closing`: how an HTTP/1.1 connection of any of them ends.
@@ -21,6 +22,7 @@ pub mod admin;
 pub mod ops;
 
 pub mod control;
+mod shares;
 mod stall;
 mod unread;
 

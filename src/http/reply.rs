@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Response};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
@@ -91,6 +91,16 @@ pub(crate) fn json_in(mut headers: HeaderMap, body: Bytes) -> Reply {
     let mut response = Response::new(ReplyBody::full(body));
     *response.headers_mut() = headers;
     response
+}
+
+/// The same answer to HEAD: it says how long its body would be, and has none. hyper does
+/// this by itself for HTTP/1.1 alone.
+pub(crate) fn head_alone(reply: Reply) -> Reply {
+    let (mut head, body) = reply.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        head.headers.insert(CONTENT_LENGTH, length.into());
+    }
+    Response::from_parts(head, ReplyBody(Content::Full(None)))
 }
 
 const X_CONTENT_TYPE_OPTIONS: HeaderName = HeaderName::from_static("x-content-type-options");

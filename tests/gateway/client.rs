@@ -57,6 +57,8 @@ impl Reply {
         assert_eq!(self.header("cache-control"), Some("no-store"), "{}", shown());
         assert_eq!(self.header("x-content-type-options"), Some("nosniff"), "{}", shown());
         assert!(self.header("x-request-id").is_some_and(|id| (1..=64).contains(&id.len())), "{}", shown());
+        let policy = Some("default-src 'none'; frame-ancestors 'none'");
+        assert_eq!(self.header("content-security-policy"), policy, "{}", shown());
         // Operations answers its own JSON while it is not ready.
         let is_readiness = self.text().starts_with(r#"{"ready":"#);
         if self.status < 400 || is_readiness {

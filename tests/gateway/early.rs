@@ -59,6 +59,7 @@ impl Refused {
                 let reply = reply.unwrap_or_else(|error| panic!("{what}: {error}"));
                 reply.check_promises();
                 assert_eq!(reply.code(), self.code, "{what}");
+                assert_eq!(reply.header("connection"), Some("close"), "{what}");
             }
         }
     }
@@ -95,6 +96,32 @@ fn an_early_answer_is_read_whole() {
     let head = refused("no head", "POST /v1/ve rify", &[], "malformed-request");
     for address in [demo.instance.verification, demo.instance.admin, demo.instance.ops] {
         head.try_often(&plain(address));
+    }
+}
+
+/// A refusal behind a body that has come is not the end of its connection; one that does
+/// not wait for the body says that it is.
+#[test]
+fn a_refusal_says_whether_its_connection_ends() {
+    let demo = Demo::shared();
+    let (verification, admin) = (demo.instance.verification, demo.instance.admin);
+    for (plane, path) in
+        [(verification, "/v1/verify"), (verification, "/v1/nothing"), (admin, "/admin/v1/keys")]
+    {
+        let mut connection = Connection::open(plane).expect("a connection");
+        for _ in 0..3 {
+            let reply = connection.request("POST", path, &[], Some(b"{}")).expect("an answer");
+            assert!(matches!(reply.status, 401 | 404), "{}", reply.text());
+            assert_eq!(reply.header("connection"), None);
+        }
+        let waits =
+            format!("POST {path} HTTP/1.1\r\nhost: g\r\nexpect: 100-continue\r\ncontent-length: 20\r\n\r\n");
+        connection.write(waits.as_bytes()).expect("written");
+        let reply = connection.read(false).expect("an answer");
+        reply.check_promises();
+        assert!(matches!(reply.status, 401 | 404), "{}", reply.text());
+        assert_eq!(reply.header("connection"), Some("close"));
+        assert!(connection.rest().expect("a clean end").is_empty());
     }
 }
 

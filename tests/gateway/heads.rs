@@ -23,6 +23,8 @@ fn assert_refused(plane: SocketAddr, what: &str, bytes: &[u8], status: u16, code
     assert_eq!(replies.len(), 1, "{what}: {replies:?}");
     replies[0].check_promises();
     assert_eq!(replies[0].problem(), (status, code.to_owned()), "{what}");
+    assert_eq!(replies[0].header("connection"), Some("close"), "{what}");
+    assert_ne!(replies[0].header("x-request-id"), Some("unreadable"), "one of its own: {what}");
 }
 
 #[test]

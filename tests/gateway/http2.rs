@@ -124,6 +124,25 @@ fn the_contract_holds_over_http2() {
     });
 }
 
+/// A question for a head alone: its answer says how long the body would be, and has none.
+#[test]
+fn an_answer_to_head_has_no_body() {
+    let demo = Demo::shared();
+    block_on(async {
+        let mut http2 = Http2::open(demo.instance.verification).await;
+        for path in ["/v1/status", "/openapi.yaml", "/v1/limits", "/v1/nothing", "/v1/verify", "/v1/status?x"]
+        {
+            let whole = http2.ask(Method::GET, path, &[], "").await.expect("an answer");
+            let head = http2.ask(Method::HEAD, path, &[], "").await.expect("an answer without a body");
+            assert_eq!((head.status, head.body.len()), (whole.status, 0), "{path}");
+            assert_eq!(head.header("content-type"), whole.header("content-type"), "{path}");
+            let length = head.header("content-length").map(|length| length.parse().expect("a length"));
+            // What the status counts may grow meanwhile.
+            assert!(length >= Some(whole.body.len()), "{path}: {length:?}");
+        }
+    });
+}
+
 /// Many streams at once on one connection, each with its own answer.
 #[test]
 fn streams_of_one_connection_are_answered_apart() {

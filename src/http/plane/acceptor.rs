@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use dashmap::DashMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::proxy::{Proxies, Refusal};
 use super::worker::Message;
 use super::{Phase, PlaneSettings};
 use crate::gate::Peer;
+use crate::http::shares::{Share, Shares, refused};
 
 /// Pauses after a failed accept (out of file descriptors, say).
 const BACK_OFF_MIN: Duration = Duration::from_millis(10);
@@ -41,7 +41,7 @@ pub(super) enum Source {
 pub(super) struct Slot {
     /// Its share of what its address may have; a proxy's own address has no bound.
     share: Option<Share>,
-    per_address: Arc<PerAddress>,
+    per_address: Arc<Shares>,
     worker_load: Arc<AtomicUsize>,
     open: metrics::Gauge,
     _place: OwnedSemaphorePermit,
@@ -51,7 +51,7 @@ impl Slot {
     /// Counts the connection for the peer that a proxy named; `false` when its
     /// address has as many as it may.
     pub(super) fn count_for(&mut self, peer: &Peer) -> bool {
-        self.share = PerAddress::share(&self.per_address, peer);
+        self.share = Shares::take(&self.per_address, peer);
         self.share.is_some()
     }
 }
@@ -61,46 +61,6 @@ impl Drop for Slot {
         self.worker_load.fetch_sub(1, Ordering::Relaxed);
         self.open.decrement(1);
     }
-}
-
-/// How many connections each address has, of IPv6 each /64: one host may own it whole.
-struct PerAddress {
-    counts: DashMap<u64, u32>,
-    max: u32,
-    refused: metrics::Counter,
-}
-
-/// One connection of an address: given back when dropped.
-struct Share {
-    crowd: u64,
-    of: Arc<PerAddress>,
-}
-
-impl PerAddress {
-    fn share(this: &Arc<Self>, peer: &Peer) -> Option<Share> {
-        let crowd = peer.crowd();
-        let mut count = this.counts.entry(crowd).or_insert(0);
-        if *count >= this.max {
-            this.refused.increment(1);
-            return None;
-        }
-        *count += 1;
-        Some(Share { crowd, of: Arc::clone(this) })
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.of.counts.remove_if_mut(&self.crowd, |_, count| {
-            *count -= 1;
-            *count == 0
-        });
-    }
-}
-
-/// Counts a connection closed at once.
-pub(super) fn refused(reason: &'static str) -> metrics::Counter {
-    metrics::counter!("peselgate_connections_refused_total", "reason" => reason)
 }
 
 pub(super) struct Acceptor {
@@ -113,7 +73,7 @@ pub(super) struct Acceptor {
 struct Shared {
     workers: Vec<(mpsc::UnboundedSender<Message>, Arc<AtomicUsize>)>,
     places: Arc<Semaphore>,
-    per_address: Arc<PerAddress>,
+    per_address: Arc<Shares>,
     proxies: Proxies,
     open: metrics::Gauge,
     accepted: metrics::Counter,
@@ -130,11 +90,7 @@ impl Acceptor {
         let shared = Arc::new(Shared {
             workers: inboxes.into_iter().map(|inbox| (inbox, Arc::default())).collect(),
             places: Arc::new(Semaphore::new(settings.connections_max)),
-            per_address: Arc::new(PerAddress {
-                counts: DashMap::new(),
-                max: settings.connections_per_address_max,
-                refused: refused("per-address"),
-            }),
+            per_address: Shares::new(settings.connections_per_address_max, "per-address"),
             proxies: settings.proxies.clone(),
             open: metrics::gauge!("peselgate_connections"),
             accepted: metrics::counter!("peselgate_connections_accepted_total"),
@@ -207,11 +163,12 @@ impl Shared {
             (Source::Proxy(address), None)
         } else {
             let peer = Peer::from_socket(address);
-            let Some(share) = PerAddress::share(&self.per_address, &peer) else { return };
+            let Some(share) = Shares::take(&self.per_address, &peer) else { return };
             (Source::Direct(peer), Some(share))
         };
-        let Some((inbox, load)) = self.workers.iter().min_by_key(|(_, load)| load.load(Ordering::Relaxed))
-        else {
+        // A worker that is gone has none, and would be given all of them.
+        let there = self.workers.iter().filter(|(inbox, _)| !inbox.is_closed());
+        let Some((inbox, load)) = there.min_by_key(|(_, load)| load.load(Ordering::Relaxed)) else {
             return;
         };
         load.fetch_add(1, Ordering::Relaxed);
@@ -224,7 +181,38 @@ impl Shared {
             open: self.open.clone(),
             _place: place,
         };
-        // A worker that is gone has drained; dropping the connection gives its slot back.
+        // A worker that ends meanwhile has drained; dropping the connection gives its slot back.
         drop(inbox.send(Message::Connection(Box::new(Accepted { stream, source, slot }))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A worker that was lost must not draw all connections to itself.
+    #[test]
+    fn nobody_is_dealt_to_a_worker_that_is_gone() {
+        let (alive, mut inbox) = mpsc::unbounded_channel();
+        let (gone, nobody) = mpsc::unbounded_channel();
+        drop(nobody);
+        let shared = Shared {
+            workers: [gone, alive].into_iter().map(|inbox| (inbox, Arc::default())).collect(),
+            places: Arc::new(Semaphore::new(8)),
+            per_address: Shares::new(8, "per-address"),
+            proxies: Proxies::default(),
+            open: metrics::Gauge::noop(),
+            accepted: metrics::Counter::noop(),
+            accept_errors: metrics::Counter::noop(),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        for _ in 0..4 {
+            let _client = std::net::TcpStream::connect(address).expect("a connection");
+            let (stream, peer) = listener.accept().expect("a connection");
+            let place = Arc::clone(&shared.places).try_acquire_owned().expect("a place");
+            shared.deal(stream, peer, place);
+        }
+        assert_eq!(std::iter::from_fn(|| inbox.try_recv().ok()).count(), 4);
     }
 }

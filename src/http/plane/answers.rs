@@ -2,21 +2,23 @@
 //!
 //! The socket of such a connection may take everything and still nothing moves: each
 //! answer has a window of its own, which its reader opens, or not. hyper takes a piece
-//! of an answer, waits until there is room for it and asks for the next one; the time
-//! between the two is looked at here.
+//! of an answer, waits until there is some room and gives it on to the engine, where it
+//! lies until there is room for all of it; the time until it has left is looked at here.
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::io::IoSlice;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::control::Control;
 use crate::http::reply::{PIECE_BYTES, ReplyBody};
+use crate::limits::HTTP2_IDLE_MAX;
 
 /// Turns in the time that a reader may leave a piece of an answer unread; the
 /// deadline's precision is one of them.
@@ -31,8 +33,11 @@ pub(super) struct Answers {
     waiting: [Cell<u32>; TURNS as usize + 1],
     turn: Cell<usize>,
     turn_ends: Cell<Instant>,
-    /// Since when a connection that is to end has nothing under way.
+    /// Since when nothing is under way.
     idle_since: Cell<Option<Instant>>,
+    /// Since when a connection that is to end has nothing under way.
+    rest_since: Cell<Option<Instant>>,
+    has_asked: Cell<bool>,
 }
 
 impl Answers {
@@ -42,7 +47,9 @@ impl Answers {
             waiting: Default::default(),
             turn: Cell::new(0),
             turn_ends: Cell::new(now),
-            idle_since: Cell::new(None),
+            idle_since: Cell::new(Some(now)),
+            rest_since: Cell::new(None),
+            has_asked: Cell::new(false),
         }
     }
 
@@ -60,42 +67,60 @@ impl Answers {
         false
     }
 
-    /// Of a connection that is to end: has nothing been under way for all this time?
-    /// What is left then lies in the engine's buffers, for readers who let it trickle
-    /// and would keep the connection for ever.
-    pub(super) fn is_only_rest(&self, now: Instant, patience: Duration) -> bool {
+    /// Has nothing been under way for so long that the client is taken for gone? It may
+    /// answer PINGs all the same. One that has not asked yet has what HTTP/1.1 gives it
+    /// for a head.
+    pub(super) fn is_idle(&self, now: Instant, before_asking: Duration) -> bool {
         if self.under_way.get() > 0 {
             self.idle_since.set(None);
             return false;
         }
         let since = self.idle_since.get().unwrap_or(now);
         self.idle_since.set(Some(since));
+        let patience = if self.has_asked.get() { HTTP2_IDLE_MAX } else { before_asking };
+        now.saturating_duration_since(since) > patience
+    }
+
+    /// Of a connection that is to end: has nothing been under way for all this time?
+    /// What is left then is in the engine alone (an answer to its last PING that never
+    /// comes, say), and would keep the connection for ever.
+    pub(super) fn is_only_rest(&self, now: Instant, patience: Duration) -> bool {
+        if self.under_way.get() > 0 {
+            self.rest_since.set(None);
+            return false;
+        }
+        let since = self.rest_since.get().unwrap_or(now);
+        self.rest_since.set(Some(since));
         now.saturating_duration_since(since) > patience
     }
 }
 
-/// A request from its arrival to the end of its answer.
+/// A request from its arrival until the last byte of its answer has left.
 pub(super) struct UnderWay {
     control: Rc<Control>,
-    /// The turn in which a piece began to wait.
-    waits_since: Option<usize>,
+    /// Pieces of its answer that were given and have not left.
+    pieces: Cell<u32>,
+    /// The turn in which the foremost of them began to wait.
+    waits_since: Cell<Option<usize>>,
 }
 
 impl UnderWay {
-    pub(super) fn begin(control: &Rc<Control>) -> Self {
-        let under_way = &control.answers().under_way;
-        under_way.set(under_way.get() + 1);
-        Self { control: Rc::clone(control), waits_since: None }
+    pub(super) fn begin(control: &Rc<Control>) -> Rc<Self> {
+        let answers = control.answers();
+        answers.under_way.set(answers.under_way.get() + 1);
+        answers.has_asked.set(true);
+        answers.idle_since.set(None);
+        Rc::new(Self { control: Rc::clone(control), pieces: Cell::new(0), waits_since: Cell::new(None) })
     }
 
-    fn waits(&mut self) {
+    fn waits(&self) {
         let answers = self.control.answers();
         let turn = answers.turn.get();
         answers.waiting[turn].set(answers.waiting[turn].get() + 1);
-        self.waits_since = Some(turn);
+        self.waits_since.set(Some(turn));
     }
 
-    fn goes_on(&mut self) {
+    fn goes_on(&self) {
         if let Some(turn) = self.waits_since.take() {
             let waiting = &self.control.answers().waiting[turn];
             waiting.set(waiting.get() - 1);
@@ -111,43 +136,91 @@ impl Drop for UnderWay {
     }
 }
 
-/// An answer's body that says when it waits, in pieces that even a slow reader takes
-/// in time.
+/// A piece of an answer, which tells when it has left: the engine drops it once it is
+/// written, or its stream is gone. Asking for the next piece would tell less: the last
+/// one may lie in the engine, and nobody asks for another.
+pub(super) struct Piece {
+    bytes: Bytes,
+    under_way: Rc<UnderWay>,
+}
+
+impl Piece {
+    fn new(bytes: Bytes, under_way: &Rc<UnderWay>) -> Self {
+        let before = under_way.pieces.get();
+        under_way.pieces.set(before + 1);
+        if before == 0 {
+            under_way.waits();
+        }
+        Self { bytes, under_way: Rc::clone(under_way) }
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        let left = self.under_way.pieces.get() - 1;
+        self.under_way.pieces.set(left);
+        self.under_way.goes_on();
+        if left > 0 {
+            // Behind this one: its time begins now.
+            self.under_way.waits();
+        }
+    }
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        self.bytes.chunks_vectored(slices)
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
+    }
+
+    fn copy_to_bytes(&mut self, count: usize) -> Bytes {
+        self.bytes.copy_to_bytes(count)
+    }
+}
+
+/// An answer's body, in pieces that even a slow reader takes in time.
 pub(super) struct ReadAlong {
     body: ReplyBody,
     /// What is not given yet of the last frame.
     rest: Bytes,
-    under_way: UnderWay,
+    under_way: Rc<UnderWay>,
 }
 
 impl ReadAlong {
-    pub(super) const fn new(body: ReplyBody, under_way: UnderWay) -> Self {
+    pub(super) const fn new(body: ReplyBody, under_way: Rc<UnderWay>) -> Self {
         Self { body, rest: Bytes::new(), under_way }
     }
 }
 
 impl Body for ReadAlong {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = Infallible;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Piece>, Infallible>>> {
         let this = &mut *self;
-        this.under_way.goes_on();
         if this.rest.is_empty() {
-            match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => this.rest = data,
-                    Err(other) => return Poll::Ready(Some(Ok(other))),
-                },
-                ended => return Poll::Ready(ended),
-            }
+            let Some(Ok(frame)) = ready!(Pin::new(&mut this.body).poll_frame(cx)) else {
+                return Poll::Ready(None);
+            };
+            // Answers have no trailers.
+            this.rest = frame.into_data().unwrap_or_default();
         }
         let piece = this.rest.split_to(this.rest.len().min(PIECE_BYTES));
-        this.under_way.waits();
-        Poll::Ready(Some(Ok(Frame::data(piece))))
+        Poll::Ready(Some(Ok(Frame::data(Piece::new(piece, &this.under_way)))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -171,12 +244,17 @@ mod tests {
     }
 
     /// One piece of the body, or none while it waits for more.
-    fn piece(body: &mut ReadAlong) -> Option<usize> {
+    fn piece(body: &mut ReadAlong) -> Option<Piece> {
         let mut context = Context::from_waker(std::task::Waker::noop());
         match Pin::new(body).poll_frame(&mut context) {
-            Poll::Ready(Some(Ok(frame))) => Some(frame.into_data().expect("data").len()),
+            Poll::Ready(Some(Ok(frame))) => frame.into_data().ok(),
             _ => None,
         }
+    }
+
+    /// The length of the next piece, which leaves at once.
+    fn left(body: &mut ReadAlong) -> Option<usize> {
+        piece(body).map(|piece| piece.remaining())
     }
 
     #[test]
@@ -189,18 +267,23 @@ mod tests {
         let mut body = ReadAlong::new(body, UnderWay::begin(&control));
         // Not asked for yet: its reader has nothing to read.
         assert!((0..100).all(|look| !unread(f64::from(look) / 4.0)));
-        // Read slowly, a piece in seven seconds.
+        // Read slowly, a piece in seven seconds; the next one is given meanwhile.
+        let mut given = piece(&mut body).expect("a piece");
         for turn in 0..2 {
-            assert_eq!(piece(&mut body), Some(PIECE_BYTES));
+            let next = piece(&mut body).expect("a piece");
             let begin = 25.0 + 7.0 * f64::from(turn);
             assert!((0..28).all(|look| !unread(begin + f64::from(look) / 4.0)));
+            given = next;
         }
-        assert_eq!(piece(&mut body), Some(1));
-        assert!(body.is_end_stream());
+        assert_eq!((given.remaining(), body.is_end_stream()), (1, true));
+        // The body is done with, its last byte is not.
+        drop(body);
         let late = (0..100).map(|look| f64::from(look) / 4.0).find(|wait| unread(39.0 + wait));
         assert!(late.is_some_and(|wait| (7.0..=9.25).contains(&wait)), "{late:?}");
-        drop(body);
+        assert_eq!(control.answers().under_way.get(), 1);
+        drop(given);
         assert!(!unread(80.0), "it has gone");
+        assert_eq!(control.answers().under_way.get(), 0);
     }
 
     #[test]
@@ -211,14 +294,14 @@ mod tests {
         let mut body = ReadAlong::new(ReplyBody::stream(receiver), UnderWay::begin(&control));
         let unread =
             |look: u32| control.answers().is_one_unread(start + Duration::from_secs(look.into()), PATIENCE);
-        assert_eq!(piece(&mut body), None);
+        assert_eq!(left(&mut body), None);
         assert!((0..100).all(|look| !unread(look)));
         answers.try_send(vec![0; PIECE_BYTES + 7].into()).expect("room");
-        assert_eq!((piece(&mut body), body.is_end_stream()), (Some(PIECE_BYTES), false));
-        assert_eq!((piece(&mut body), piece(&mut body)), (Some(7), None));
+        assert_eq!((left(&mut body), body.is_end_stream()), (Some(PIECE_BYTES), false));
+        assert_eq!((left(&mut body), left(&mut body)), (Some(7), None));
         assert!((100..200).all(|look| !unread(look)));
         answers.try_send(vec![0; 7].into()).expect("room");
-        assert_eq!(piece(&mut body), Some(7));
+        let _unread = piece(&mut body).expect("a piece");
         assert!((200..220).any(unread));
     }
 
@@ -232,5 +315,20 @@ mod tests {
         drop(under_way);
         assert!(!rest(101) && !rest(109));
         assert!(rest(110));
+    }
+    #[test]
+    fn whoever_asks_nothing_for_long_is_idle() {
+        let start = Instant::now();
+        let control = control(start);
+        let idle = |seconds| control.answers().is_idle(start + Duration::from_secs(seconds), PATIENCE);
+        assert!(!idle(0) && !idle(8) && idle(9), "it has never asked");
+        let under_way = UnderWay::begin(&control);
+        assert!(!idle(9) && !idle(500));
+        drop(under_way);
+        let patience = HTTP2_IDLE_MAX.as_secs();
+        assert!(!idle(501) && !idle(501 + patience));
+        // Begun and ended between two looks.
+        drop(UnderWay::begin(&control));
+        assert!(!idle(502 + patience) && !idle(502 + 2 * patience) && idle(503 + 2 * patience));
     }
 }

@@ -19,7 +19,7 @@ use rand::Rng;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::acceptor::{Accepted, Slot, Source, refused};
+use super::acceptor::{Accepted, Slot, Source};
 use super::answers::{ReadAlong, UnderWay};
 use super::control::{Control, Entry};
 use super::guarded_io::{GuardedIo, PREFACE};
@@ -28,9 +28,13 @@ use super::head_timer::HeadTimer;
 use super::proxy::{self, Header};
 use super::worker::Worker;
 use crate::gate::{IdentityCache, Peer};
-use crate::http::closing::{self, Documented, Left, Plane};
+use crate::http::closing::{self, Documented, Edge, Left, Plane};
+use crate::http::shares::refused;
 use crate::http::verify;
-use crate::limits::{HEAD_BYTES_MAX, HTTP2_HEAD_BYTES_READ_MAX};
+use crate::limits::{
+    HEAD_BYTES_MAX, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_HEAD_BYTES_READ_MAX, HTTP2_STREAM_WINDOW_BYTES,
+    HTTP2_STREAMS_MAX,
+};
 
 /// What the requests of one connection share.
 pub(crate) struct Connection {
@@ -102,7 +106,8 @@ async fn establish(
         None => {
             let mut ahead = Vec::with_capacity(PREFACE.len());
             if sniff(&mut stream, &mut ahead, patience).await? == Sniffed::Late {
-                return closing::late_head(&mut stream, Plane::Verification, !ahead.is_empty()).await;
+                let edge = Edge { plane: Plane::Verification, over_tls: false };
+                return closing::late_head(&mut stream, edge, !ahead.is_empty()).await;
             }
             let http2 = ahead == PREFACE;
             if http2 {
@@ -167,6 +172,7 @@ where
     S: AsyncRead + AsyncWrite + HangUp + Unpin + 'static,
 {
     let control = Rc::clone(&connection.control);
+    let edge = Edge { plane: Plane::Verification, over_tls: connection.over_tls };
     let header_read_timeout = connection.worker.settings.header_read_timeout;
     if connection.http2 {
         let io = TokioIo::new(GuardedIo::new(Documented::http2(stream), Rc::clone(&control), ahead, true));
@@ -186,7 +192,7 @@ where
             let connection = Rc::clone(&connection);
             async move { Ok::<_, Infallible>(verify::handle(connection, request).await) }
         });
-        let stream = Documented::http1(stream, Plane::Verification);
+        let stream = Documented::http1(stream, edge);
         let io = TokioIo::new(GuardedIo::new(stream, Rc::clone(&control), ahead, false));
         control.begins_serving(false);
         let timer = HeadTimer::new(Arc::clone(control.head()), Instant::now());
@@ -199,7 +205,7 @@ where
             head_begun: !parts.read_buf.is_empty(),
             unread: control.leaves_unread() || io.has_substituted(),
         };
-        closing::end(&mut io, Plane::Verification, served, left).await
+        closing::end(&mut io, edge, served, left).await
     }
 }
 
@@ -220,12 +226,12 @@ fn http2_builder() -> http2::Builder<LocalExecutor> {
     let mut builder = http2::Builder::new(LocalExecutor);
     builder
         .timer(TokioTimer::new())
-        .max_concurrent_streams(100)
+        .max_concurrent_streams(HTTP2_STREAMS_MAX)
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(64)
         .max_header_list_size(HTTP2_HEAD_BYTES_READ_MAX)
-        .initial_stream_window_size(64 * 1024)
-        .initial_connection_window_size(256 * 1024)
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
         .max_send_buf_size(64 * 1024)
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(10));

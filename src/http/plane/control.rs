@@ -27,6 +27,8 @@ const WRITE_PROGRESS_BYTES_MIN: u64 = 4 * 1024;
 pub(super) struct TimeOuts {
     /// Looks that may find a head awaited.
     head_looks: u32,
+    /// For the first question over HTTP/2.
+    first: Duration,
     body: Duration,
     write: Duration,
 }
@@ -36,6 +38,7 @@ impl TimeOuts {
         let head = settings.header_read_timeout.div_duration_f64(LOOK_EVERY).ceil();
         Self {
             head_looks: head as u32,
+            first: settings.header_read_timeout,
             body: settings.body_read_timeout,
             write: settings.write_stall_timeout,
         }
@@ -122,7 +125,7 @@ impl Control {
     }
 
     /// Is there, or may there come, more of the last request than was read?
-    pub(super) fn leaves_unread(&self) -> bool {
+    pub(crate) fn leaves_unread(&self) -> bool {
         self.unread.get()
     }
 
@@ -177,7 +180,8 @@ impl Control {
     fn look(&self, now: Instant, times: &TimeOuts) {
         // One that waits looks whether its client has hung up.
         let mut wake = self.head.seen(times.head_looks) | self.streams.are_paused();
-        if now >= self.retire_at && !self.retire.get() {
+        let is_idle = self.http2.get() && self.answers.is_idle(now, times.first);
+        if (now >= self.retire_at || is_idle) && !self.retire.get() {
             self.retire.set(true);
             wake = true;
         }
@@ -281,7 +285,7 @@ mod tests {
     use super::*;
 
     const TIMEOUT: Duration = Duration::from_secs(2);
-    const TIMES: TimeOuts = TimeOuts { head_looks: 20, body: TIMEOUT, write: TIMEOUT };
+    const TIMES: TimeOuts = TimeOuts { head_looks: 20, first: TIMEOUT, body: TIMEOUT, write: TIMEOUT };
 
     fn control(start: Instant) -> Rc<Control> {
         Control::new(start + Duration::from_secs(600), false)

@@ -1,7 +1,8 @@
 //! A bound on HTTP/2 frames that ask for nothing: PING, SETTINGS, PRIORITY,
-//! WINDOW_UPDATE and unknown ones are answered or skipped by the engine without
-//! end (CVE-2019-9512, CVE-2019-9515). Floods that open streams, that break off
-//! heads or send empty data are the engine's own to end.
+//! WINDOW_UPDATE, GOAWAY, unknown ones and RST_STREAM for a stream that is closed are
+//! answered or skipped by the engine without end (CVE-2019-9512, CVE-2019-9515). Floods
+//! that open streams, that break off heads or send empty data are the engine's own to
+//! end.
 
 use std::time::Instant;
 
@@ -15,6 +16,11 @@ const ANSWER_BYTES_EACH: u64 = 1_024;
 
 const HEADER_BYTES: usize = 9;
 
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const CONTINUATION: u8 = 9;
+
 /// Follows the frames of one connection by their headers.
 #[derive(Debug)]
 pub(super) struct FrameBudget {
@@ -23,6 +29,8 @@ pub(super) struct FrameBudget {
     /// Bytes of the present frame's payload still to come.
     payload_left: usize,
     left: u32,
+    /// Streams that were opened and may still be reset, once each.
+    resets_due: u32,
     /// When, and after how many bytes written, frames were last forgiven.
     forgiven: (Instant, u64),
 }
@@ -34,7 +42,7 @@ pub(super) struct Flooded;
 impl FrameBudget {
     pub(super) fn new(now: Instant) -> Self {
         let header = [0; HEADER_BYTES];
-        Self { header, header_len: 0, payload_left: 0, left: BURST, forgiven: (now, 0) }
+        Self { header, header_len: 0, payload_left: 0, left: BURST, resets_due: 0, forgiven: (now, 0) }
     }
 
     /// Counts the frames that begin in these bytes, which follow the preface and
@@ -57,12 +65,32 @@ impl FrameBudget {
                 let [high, middle, low, kind, ..] = self.header;
                 self.header_len = 0;
                 self.payload_left = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-                if asks_for_nothing(kind) {
+                if self.asks_for_nothing(kind) {
                     self.charge(written_bytes, &now)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Every kind but DATA, HEADERS and CONTINUATION, whose floods the engine ends, and
+    /// a RST_STREAM for each HEADERS.
+    fn asks_for_nothing(&mut self, kind: u8) -> bool {
+        match kind {
+            DATA | CONTINUATION => false,
+            HEADERS => {
+                self.resets_due = self.resets_due.saturating_add(1);
+                false
+            }
+            RST_STREAM => match self.resets_due.checked_sub(1) {
+                Some(due) => {
+                    self.resets_due = due;
+                    false
+                }
+                None => true,
+            },
+            _ => true,
+        }
     }
 
     fn charge(&mut self, written_bytes: u64, now: impl Fn() -> Instant) -> Result<(), Flooded> {
@@ -79,12 +107,6 @@ impl FrameBudget {
         self.left = self.left.checked_sub(1).ok_or(Flooded)?;
         Ok(())
     }
-}
-
-/// Every kind but DATA, HEADERS, RST_STREAM and CONTINUATION, whose floods the
-/// engine ends, and GOAWAY, which comes once.
-const fn asks_for_nothing(kind: u8) -> bool {
-    !matches!(kind, 0 | 1 | 3 | 7 | 9)
 }
 
 #[cfg(test)]
@@ -130,11 +152,24 @@ mod tests {
         let start = Instant::now();
         let mut budget = FrameBudget::new(start);
         for _ in 0..10 * BURST {
-            for kind in [1, 9, 0, 3] {
+            for kind in [HEADERS, CONTINUATION, DATA, RST_STREAM] {
                 assert_eq!(budget.count(&frame(kind, 300), 0, || start), Ok(()));
             }
         }
         assert_eq!(passed(&mut budget, 17, start, 0), BURST);
+    }
+
+    /// The engine ignores them for ever, once one stream has been closed.
+    #[test]
+    fn resets_of_more_streams_than_there_were_are_a_flood() {
+        let start = Instant::now();
+        let mut budget = FrameBudget::new(start);
+        let mut count = |kind| budget.count(&frame(kind, 4), 0, || start);
+        for _ in 0..10 * BURST {
+            assert_eq!((count(HEADERS), count(RST_STREAM)), (Ok(()), Ok(())));
+        }
+        let most = (0..10 * BURST).position(|_| count(RST_STREAM).is_err());
+        assert_eq!(most, Some(BURST as usize));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod head_timer;
 pub(crate) mod proxy;
 mod streams;
 mod tally;
+mod threads;
 pub mod tls;
 mod turns;
 mod turnstile;
@@ -24,7 +25,6 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -36,6 +36,7 @@ use crate::http::readings::StoreReadings;
 use crate::http::verify::status::StatusBoard;
 use crate::register::Reader;
 
+use threads::Threads;
 use turns::Turns;
 
 pub(crate) use connection::Connection;
@@ -107,7 +108,7 @@ pub enum Phase {
 pub struct RunningPlane {
     addresses: Vec<SocketAddr>,
     inboxes: Vec<mpsc::UnboundedSender<worker::Message>>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Threads,
 }
 
 impl RunningPlane {
@@ -127,7 +128,7 @@ impl RunningPlane {
         let tls = tls.map(|source| tls::Handshakes::new(source, &settings));
         let turns = Arc::new(Turns::new(Instant::now()));
         let mut inboxes = Vec::new();
-        let mut threads = Vec::new();
+        let mut threads = Threads::new();
         for number in 0..settings.threads.get() {
             let (inbox, messages) = mpsc::unbounded_channel();
             inboxes.push(inbox);
@@ -140,14 +141,10 @@ impl RunningPlane {
                 messages,
                 phase: phase.clone(),
             };
-            threads.push(
-                std::thread::Builder::new()
-                    .name(format!("verify-{number}"))
-                    .spawn(move || worker::run(seed))?,
-            );
+            threads.spawn(format!("verify-{number}"), move || worker::run(seed))?;
         }
         let acceptor = acceptor::Acceptor::new(listeners, &settings, inboxes.clone(), phase)?;
-        threads.push(std::thread::Builder::new().name("accept".to_owned()).spawn(move || acceptor.run())?);
+        threads.spawn("accept".to_owned(), move || acceptor.run())?;
         Ok(Self { addresses, inboxes, threads })
     }
 
@@ -163,14 +160,16 @@ impl RunningPlane {
         Tallies(self.inboxes.clone())
     }
 
+    /// Resolves with the name of a thread that has ended. None does before it is told
+    /// to: what it held is gone, and whoever would have come to it finds nobody.
+    pub async fn broken(&mut self) -> String {
+        self.threads.ended().await
+    }
+
     /// Waits until every worker has drained; send [`Phase::Draining`] first.
     pub fn join(self) {
         drop(self.inboxes);
-        for thread in self.threads {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the verification plane panicked");
-            }
-        }
+        self.threads.join();
     }
 }
 

@@ -12,8 +12,8 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::acceptor::refused;
 use crate::gate::{AddressBuckets, Peer};
+use crate::http::shares::refused;
 use crate::limits::{TURN_WAIT_MAX, TURNS_AT_ONCE, TURNS_PER_SECOND};
 
 /// The turns of all addresses, shared by the workers.

@@ -154,11 +154,11 @@ async fn work(seed: Seed) {
         draining: Cell::new(false),
         drain_begun: Notify::new(),
     });
-    let pump = {
+    let mut pump = {
         let worker = Rc::clone(&worker);
         tokio::task::spawn_local(async move { worker.recorder.pump().await })
     };
-    let look_out = tokio::task::spawn_local(look_out(Rc::clone(&worker)));
+    let mut look_out = tokio::task::spawn_local(look_out(Rc::clone(&worker)));
     let mut drained = std::pin::pin!(drained(Rc::clone(&worker), phase));
     loop {
         tokio::select! {
@@ -174,6 +174,9 @@ async fn work(seed: Seed) {
                 None => break,
             },
             () = &mut drained => break,
+            // Both go on for ever: without them nothing is answered, or nobody is late.
+            _ = &mut pump => break tracing::error!("a verification worker's records stand still"),
+            _ = &mut look_out => break tracing::error!("a verification worker lost its deadlines"),
         }
     }
     worker.tally.hand_over();

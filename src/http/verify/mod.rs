@@ -33,7 +33,7 @@ use crate::http::message::{self, MediaType, WholeBody};
 use crate::http::panic::{Panicked, catch_panic};
 use crate::http::plane::{Connection, Worker};
 use crate::http::problem::{Code, Problem};
-use crate::http::reply::{Reply, add_common_headers};
+use crate::http::reply::{Reply, add_common_headers, head_alone};
 use crate::http::request_id::RequestId;
 
 /// Handles one request of the verification plane; the one place where every
@@ -43,6 +43,7 @@ pub(crate) async fn handle(connection: Rc<Connection>, request: Request<Incoming
     let worker = &connection.worker;
     connection.control.body_announced(!request.body().is_end_stream());
     let request_id = RequestId::of(request.headers(), || worker.random());
+    let is_head = request.method() == Method::HEAD;
     // HTTP/2 has no transfer codings. In HTTP/1.1 a coded message is the last on its
     // connection: whoever read its end elsewhere has nothing answered behind it.
     let is_last = request.headers().contains_key(TRANSFER_ENCODING);
@@ -51,6 +52,11 @@ pub(crate) async fn handle(connection: Rc<Connection>, request: Request<Incoming
         tracing::error!(request_id = request_id.as_str(), "a handler panicked");
         Err(Problem::internal())
     });
+    if !connection.http2 && connection.control.leaves_unread() {
+        // Nobody here holds the body any more, a stream apart: the engine takes what came
+        // of it with the head or else gives the connection up, and the answer says which.
+        tokio::task::yield_now().await;
+    }
     worker.tally.answered_in(arrived.elapsed());
     let mut reply = match outcome {
         Ok(reply) => reply,
@@ -72,7 +78,7 @@ pub(crate) async fn handle(connection: Rc<Connection>, request: Request<Incoming
     if is_last && !connection.http2 {
         reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    reply
+    if is_head && connection.http2 { head_alone(reply) } else { reply }
 }
 
 async fn route(

@@ -11,10 +11,7 @@ use tokio::time::Instant;
 
 use super::line::TOO_LONG;
 use crate::http::problem::{Code, Problem};
-use crate::limits::{STREAM_CHUNK_LINES_MAX, STREAM_LINE_BYTES_MAX};
-
-/// Bytes of request that are held while a chunk is being recorded.
-const AHEAD_BYTES_MAX: usize = 256 * 1024;
+use crate::limits::{STREAM_AHEAD_BYTES_MAX, STREAM_CHUNK_LINES_MAX, STREAM_LINE_BYTES_MAX};
 
 /// The body of a stream's request.
 pub(super) struct Input {
@@ -72,11 +69,12 @@ impl Input {
         }
     }
 
-    /// Goes on reading while a record becomes durable.
+    /// Goes on reading while something else is awaited: over HTTP/2 what lies unread
+    /// counts against the whole connection (`limits::HTTP2_CONNECTION_WINDOW_BYTES`).
     pub(super) async fn read_on_while<F: Future>(&mut self, wanted: F) -> F::Output {
         let mut wanted = pin!(wanted);
         loop {
-            if self.ended || self.broken || self.buffer.len() >= AHEAD_BYTES_MAX {
+            if self.ended || self.broken || self.buffer.len() >= STREAM_AHEAD_BYTES_MAX {
                 return wanted.await;
             }
             tokio::select! {

@@ -101,7 +101,7 @@ impl Stream {
                 return Err(Problem::new(Code::ContentTooLarge, most).into());
             }
             let wanted = asked.len().min(usize::try_from(room).unwrap_or(usize::MAX));
-            let mut permit = self.permit(wanted).await?;
+            let mut permit = self.permit(input, wanted).await?;
             let rest = asked.split_off(usize::try_from(permit.numbers()).unwrap_or(wanted).min(wanted));
             let out = {
                 let (pending, answered) = self.record(&permit, &asked).await?;
@@ -113,7 +113,7 @@ impl Stream {
                 self.render(&receipt, &asked, &answered)
             };
             self.next_index += asked.len() as u64;
-            self.answers.send(out).await.map_err(|_| Stop::Gone)?;
+            input.read_on_while(self.answers.send(out)).await.map_err(|_| Stop::Gone)?;
             input.was_answered();
             asked = rest;
         }
@@ -122,7 +122,7 @@ impl Stream {
 
     /// A permit for some of the `wanted` lines; waits for the limit per second
     /// rather than failing the stream.
-    async fn permit(&self, wanted: usize) -> Result<Permit, Stop> {
+    async fn permit(&self, input: &mut Input, wanted: usize) -> Result<Permit, Stop> {
         let gate = &self.connection.worker.handles.gate;
         let wanted = u32::try_from(wanted).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
         loop {
@@ -130,7 +130,9 @@ impl Stream {
             let asked = gate.admit_paced(&self.connection.peer, identity, wanted, PACE_WAIT_MAX);
             match asked.map_err(Problem::from)? {
                 Pace::Charged(permit) => return Ok(permit),
-                Pace::Wait(pause) => self.wait(pause.min(PACE_WAIT_MAX)).await?,
+                Pace::Wait(pause) => {
+                    input.read_on_while(self.wait(pause.min(PACE_WAIT_MAX))).await?;
+                }
             }
         }
     }
