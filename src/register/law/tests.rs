@@ -2,6 +2,7 @@
 
 use super::super::entry::State;
 use super::*;
+use crate::clock::Moment;
 
 const NOW: u32 = 1_795_000_000; // 2026-11-18
 const MINUTE: u32 = 60;
