@@ -3,7 +3,8 @@
 
 use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -297,4 +298,29 @@ impl Caller {
 pub(crate) fn json_lines(bytes: &[u8]) -> Vec<Value> {
     let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     lines.map(|line| serde_json::from_slice(line).expect("a line of JSON")).collect()
+}
+
+/// Sends a head and a first chunk, then one byte every tenth of a second, until the
+/// answer is whole: its last line, and after how long that was.
+pub(crate) fn dripped(address: SocketAddr, head: &str, first: &str, drip: &str) -> (Value, Duration) {
+    let mut socket = TcpStream::connect(address).expect("a connection");
+    let mut reader = Connection::over(socket.try_clone().expect("the other direction"));
+    let (told, end) = mpsc::channel();
+    let reading = std::thread::spawn(move || {
+        let reply = reader.read(false).expect("an answer");
+        told.send(()).expect("somebody who drips");
+        json_lines(&reply.body).pop().expect("a last line")
+    });
+    let mut send = |bytes: &str| socket.write_all(bytes.as_bytes());
+    send(head).expect("written");
+    if !first.is_empty() {
+        send(&format!("{:x}\r\n{first}\r\n", first.len())).expect("written");
+    }
+    let began = Instant::now();
+    while end.recv_timeout(Duration::from_millis(100)).is_err() {
+        assert!(began.elapsed() < Duration::from_secs(20), "it is held by {drip:?}");
+        // It may be closed meanwhile.
+        send(&format!("1\r\n{drip}\r\n")).ok();
+    }
+    (reading.join().expect("no panic"), began.elapsed())
 }

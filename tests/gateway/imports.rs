@@ -1,14 +1,11 @@
 //! Imports over the wire: for whom a line speaks, how it is refused by name, what
 //! a broken one leaves, and temporary withdrawals of the past.
 
-use std::io::Write as _;
-use std::net::TcpStream;
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::client::{Caller, Connection, json_lines};
+use crate::client::{Caller, Connection, dripped, json_lines};
 use crate::harness::{Demo, Instance, events, fictional, filing, program, wait_for};
 use crate::history::{moment, unix_millis};
 use crate::rights::source;
@@ -300,27 +297,9 @@ fn an_import_that_completes_no_line_in_time_ends() {
     );
     let one = line(200, "reservation", EARLY, json!({}));
     for (first, drip) in [("", " "), ("", "\n"), (one.as_str(), "\n"), (one.as_str(), "x")] {
-        let mut socket = TcpStream::connect(served.instance.admin).expect("a connection");
-        let mut reader = Connection::over(socket.try_clone().expect("the other direction"));
-        let (told, end) = mpsc::channel();
-        let reading = std::thread::spawn(move || {
-            let reply = reader.read(false).expect("an answer");
-            told.send(()).expect("somebody who drips");
-            json_lines(&reply.body).pop().expect("a last line")
-        });
-        let mut send = |bytes: &str| socket.write_all(bytes.as_bytes());
-        send(&head).expect("written");
-        if !first.is_empty() {
-            send(&format!("{:x}\r\n{first}\r\n", first.len())).expect("written");
-        }
-        let began = Instant::now();
-        while end.recv_timeout(Duration::from_millis(100)).is_err() {
-            assert!(began.elapsed() < Duration::from_secs(20), "it is held by {drip:?}");
-            // It may be closed meanwhile.
-            send(&format!("1\r\n{drip}\r\n")).ok();
-        }
-        assert!(began.elapsed() >= Duration::from_millis(600), "{:?}", began.elapsed());
-        assert_eq!(reading.join().expect("no panic")["error"], "request-timeout");
+        let (last, after) = dripped(served.instance.admin, &head, first, drip);
+        assert_eq!(last["error"], "request-timeout", "held by {drip:?}");
+        assert!(after >= Duration::from_millis(600), "{after:?}");
     }
     served.instance.stop();
 }

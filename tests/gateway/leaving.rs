@@ -1,8 +1,5 @@
 //! Clients that leave while their streams wait, and a gateway that ends meanwhile.
 
-use std::io::Write as _;
-use std::net::TcpStream;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,7 +13,7 @@ use peselgate::limits::STREAMS_PER_CONNECTION_MAX;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::client::{Connection, json_lines};
+use crate::client::dripped;
 use crate::harness::{Demo, fictional, wait_for};
 use crate::http2::{NeverEnding, block_on};
 use crate::serve::Served;
@@ -148,27 +145,9 @@ fn whoever_completes_no_line_in_time_is_let_go() {
     );
     let too_long = "x".repeat(5_000);
     for (first, drip) in [("", " "), ("", "\n"), (too_long.as_str(), "x"), (&lines(1), " ")] {
-        let mut socket = TcpStream::connect(served.instance.verification).expect("a connection");
-        let mut reader = Connection::over(socket.try_clone().expect("the other direction"));
-        let (told, end) = mpsc::channel();
-        let reading = std::thread::spawn(move || {
-            let reply = reader.read(false).expect("an answer");
-            told.send(()).expect("somebody who drips");
-            json_lines(&reply.body).pop().expect("a last line")
-        });
-        let mut send = |bytes: &str| socket.write_all(bytes.as_bytes());
-        send(&head).expect("written");
-        if !first.is_empty() {
-            send(&format!("{:x}\r\n{first}\r\n", first.len())).expect("written");
-        }
-        let began = Instant::now();
-        while end.recv_timeout(Duration::from_millis(100)).is_err() {
-            assert!(began.elapsed() < Duration::from_secs(20), "it is held by {drip:?}");
-            // It may be closed meanwhile.
-            send(&format!("1\r\n{drip}\r\n")).ok();
-        }
-        assert!(began.elapsed() >= Duration::from_millis(600), "{:?}", began.elapsed());
-        assert_eq!(reading.join().expect("no panic")["error"], "request-timeout");
+        let (last, after) = dripped(served.instance.verification, &head, first, drip);
+        assert_eq!(last["error"], "request-timeout", "held by {drip:?}");
+        assert!(after >= Duration::from_millis(600), "{after:?}");
     }
     served.instance.stop();
 }
