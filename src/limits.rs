@@ -56,13 +56,18 @@ pub const fn control_connections_of_files(files: u64) -> usize {
 pub const STREAM_AHEAD_BYTES_MAX: usize = 256 * 1024;
 /// Requests that a connection over HTTP/2 may have under way.
 pub const HTTP2_STREAMS_MAX: u32 = 100;
-/// Bytes of the body of one request over HTTP/2 that may lie unread.
-pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 16 * 1024;
+/// Bytes of the body of one request over HTTP/2 that may lie unread: the protocol's
+/// default. What a client sent under that, before it knew of a smaller one, would leave
+/// its stream without a window for ever.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 65_535;
+/// NDJSON streams that may lie unread in their shortest lines, a frame each, on one
+/// connection over HTTP/2.
+pub const HTTP2_STREAMS_BY_LINES: u32 = 4;
 /// Bytes of all of them on one connection. What may lie there is bounded by the streams'
 /// own windows; this one is wider than their sum, so that streams that wait keep none of
 /// it from others. Half of it is what the engine lets the overhead of small frames take
-/// before it ends the connection: in their shortest lines, a frame each, as many streams
-/// as there may be stay below that.
+/// before it ends the connection: [`HTTP2_STREAMS_BY_LINES`] stay below that, and more
+/// would be memory that one client may take.
 pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 10 * 1024 * 1024;
 /// How long a connection over HTTP/2 may ask nothing before it is told to end; longer
 /// than most clients keep one in their pools unused.
@@ -149,6 +154,9 @@ pub const HELD_NUMBERS_STORED_MAX: u64 = 128 * 1024;
 /// Longest wait of a question for the register to record the end of a temporary
 /// withdrawal; ten thousand of one second are recorded within a third of one.
 pub const OVERDUE_WAIT_MAX: Duration = Duration::from_millis(500);
+/// Seconds after such an end in which it is waited for at all: what was not recorded by
+/// then waits for more than the writer's turn.
+pub const OVERDUE_FRESH_SECONDS: i64 = 2;
 /// How often it is looked at meanwhile.
 pub const OVERDUE_LOOK: Duration = Duration::from_millis(2);
 /// Events of one number that imports and ex officio reservations without effect may
@@ -218,9 +226,8 @@ const _: () = {
     // The engine charges an unread frame what it is short of 256 bytes.
     const LINE_BYTES: u32 = 14;
     let of_lines = HTTP2_STREAM_WINDOW_BYTES / LINE_BYTES * (256 - LINE_BYTES);
-    assert!(of_lines * STREAMS_PER_CONNECTION_MAX as u32 <= HTTP2_CONNECTION_WINDOW_BYTES / 2);
-    // ... and one stream may come byte by byte.
-    assert!(HTTP2_STREAM_WINDOW_BYTES * 255 <= HTTP2_CONNECTION_WINDOW_BYTES / 2);
+    assert!(of_lines * HTTP2_STREAMS_BY_LINES <= HTTP2_CONNECTION_WINDOW_BYTES / 2);
+    assert!(HTTP2_STREAM_WINDOW_BYTES >= 65_535);
     assert!(BATCH_BODY_BYTES_MAX >= BATCH_NUMBERS_MAX * 16);
     assert!(STREAM_CHUNK_LINES_MAX * (REFERENCE_BYTES_MAX + 64) < RECORD_BYTES_MAX);
     assert!(RECORD_BYTES_MAX + 1024 <= GROUP_BYTES_MAX);

@@ -4,6 +4,7 @@
 use crate::clock::Moment;
 use crate::environment::Environment;
 use crate::gate::Permit;
+use crate::limits::OVERDUE_FRESH_SECONDS;
 use crate::pesel::Ordinal;
 use crate::register::{AsOf, Snapshot, State};
 
@@ -138,6 +139,20 @@ pub enum Unknown {
     /// The entry's last change lies ahead of the clock, so nobody knows when it
     /// happened, nor what was so at a moment before: no answer.
     AheadOfNow,
+}
+
+impl Unknown {
+    /// Is it about to be known? What the register's writer records within a fraction of
+    /// a second is waited for; an end that waits for its import, or for a disk, is not.
+    #[must_use]
+    pub fn is_passing(self, now: Moment) -> bool {
+        match self {
+            Self::Overdue { since } => {
+                now.unix_seconds().saturating_sub(since.unix_seconds()) <= OVERDUE_FRESH_SECONDS
+            }
+            Self::NotLoaded { .. } | Self::AheadOfNow => false,
+        }
+    }
 }
 
 /// Answers from memory. `now` was read from the clock when `snapshot` was at hand

@@ -18,9 +18,9 @@ use super::request_id::RequestId;
 
 /// How long a client may go on sending after its early answer; also what a drain
 /// waits for at the most.
-const LINGER_MAX: Duration = Duration::from_secs(2);
+pub(super) const LINGER_MAX: Duration = Duration::from_secs(2);
 /// Bytes it may go on sending.
-const LINGER_BYTES_MAX: usize = 1024 * 1024;
+pub(super) const LINGER_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes discarded at once.
 const DISCARD_BYTES: usize = 16 * 1024;
 

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, Uri, Version};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body, Incoming};
 
+use crate::http::closing::{LINGER_BYTES_MAX, LINGER_MAX};
 use crate::http::plane::Connection;
 use crate::http::problem::{Code, Problem};
 use crate::limits::{HEAD_BYTES_MAX, TARGET_BYTES_MAX};
@@ -104,6 +106,26 @@ pub(crate) fn media_type(headers: &HeaderMap) -> Result<MediaType, Problem> {
             "send content-type: application/json (a stream: application/x-ndjson)",
         ))
     }
+}
+
+/// Bytes that a frame counts for at least, while what nobody wants is discarded.
+const DISCARDED_FRAME_BYTES_MIN: usize = 256;
+
+/// Takes what is left of a body that nobody wants, over HTTP/2: dropped, its stream would
+/// be reset behind the answer, and there are clients that then lose the answer (curl
+/// before 8). Bounded in time and bytes as the end of an HTTP/1.1 connection is.
+pub(crate) fn discard(mut body: Incoming) {
+    if body.is_end_stream() {
+        return;
+    }
+    tokio::task::spawn_local(tokio::time::timeout(LINGER_MAX, async move {
+        let mut discarded = 0;
+        while let Some(Ok(frame)) = body.frame().await
+            && discarded < LINGER_BYTES_MAX
+        {
+            discarded += frame.data_ref().map_or(0, Bytes::len).max(DISCARDED_FRAME_BYTES_MIN);
+        }
+    }));
 }
 
 /// A body, and how long it was waited for.

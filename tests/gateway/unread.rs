@@ -7,10 +7,10 @@ use serde_json::json;
 
 use crate::harness::{fictional, issue};
 use crate::serve::Served;
-use crate::windows::{DATA, END_STREAM, Frame, GOAWAY, HEADERS, RawHttp2, WINDOW_UPDATE};
+use crate::windows::{DATA, END_STREAM, Frame, GOAWAY, HEADERS, RST_STREAM, RawHttp2, WINDOW_UPDATE};
 
-/// Streams at work on one connection, as many as there may be.
-const STREAMS: usize = 16;
+/// Streams at work on one connection, as many as may lie unread line by line.
+const STREAMS: usize = peselgate::limits::HTTP2_STREAMS_BY_LINES as usize;
 /// Bytes of a stream's body, of which the last lie unread.
 const READ_AHEAD_AND_MORE_BYTES: usize = 260 * 1024;
 /// The indexed field `:status: 200`.
@@ -139,6 +139,88 @@ fn streams_with_unread_answers_lie_beside_other_questions() {
     let key = served.key();
     for streams in [1, STREAMS] {
         LineByLine::open(&served, &key, streams, 0).fill();
+    }
+    served.instance.stop();
+}
+
+/// A refusal comes before the body. Who then sends the rest of it has neither lost the
+/// answer nor the stream: there are clients that take a reset for both.
+#[test]
+fn a_refusal_is_not_followed_by_a_reset() {
+    let served = Served::start("test", "", "");
+    let mut client = RawHttp2::open(served.instance.verification, 65_535);
+    let stream = client.post("/v1/verify", "no-key", "application/json");
+    let mut ended = false;
+    while !ended {
+        let frame = client.next_of_all().expect("the connection lives on");
+        assert_ne!(frame.kind, RST_STREAM);
+        ended = frame.stream == stream && frame.flags & END_STREAM != 0;
+    }
+    client.send(DATA, END_STREAM, stream, b"{}");
+    let next = client.post("/v1/verify", &served.key(), "application/json");
+    client.send(DATA, END_STREAM, next, json!({ "pesel": fictional(180_001) }).to_string().as_bytes());
+    let answer = loop {
+        let frame = client.next_of_all().expect("the connection lives on");
+        assert_ne!(frame.kind, RST_STREAM);
+        if frame.kind == HEADERS {
+            break frame;
+        }
+    };
+    assert_eq!((answer.stream, answer.payload[0]), (next, STATUS_200));
+    served.instance.stop();
+}
+
+/// Before it has our settings a client sends what the protocol allows by default. No
+/// stream may be left without a window by that.
+#[test]
+fn bodies_that_are_sent_before_the_settings_are_known_are_read_whole() {
+    let served = Served::start("test", "", "");
+    let key = served.key();
+    let mut client = RawHttp2::open(served.instance.verification, 65_535);
+    let mut body = json!({ "pesels": [fictional(180_001)] }).to_string();
+    body.push_str(&" ".repeat(60_000 - body.len()));
+    let streams: Vec<u32> =
+        (0..3).map(|_| client.post("/v1/verify/batch", &key, "application/json")).collect();
+    // The connection's first 65 535 bytes are shared by all of them.
+    const FIRST: usize = 20_000;
+    for stream in &streams {
+        for piece in body.as_bytes()[..FIRST].chunks(10_000) {
+            client.send(DATA, 0, *stream, piece);
+        }
+    }
+    let mut windows: HashMap<u32, i64> =
+        streams.iter().map(|stream| (*stream, 65_535 - FIRST as i64)).collect();
+    let mut connection = 65_535 - (streams.len() * FIRST) as i64;
+    let mut sent: HashMap<u32, usize> = streams.iter().map(|stream| (*stream, FIRST)).collect();
+    let mut answered = 0;
+    while answered < streams.len() {
+        let frame = client.next_of_all().expect("the connection lives on");
+        if let Some(window) = frame.initial_window() {
+            windows.values_mut().for_each(|left| *left += window as i64 - 65_535);
+        }
+        if frame.kind == WINDOW_UPDATE {
+            let more = i64::from(u32::from_be_bytes(frame.payload[..4].try_into().expect("four bytes")));
+            *if frame.stream == 0 {
+                &mut connection
+            } else {
+                windows.get_mut(&frame.stream).expect("one of them")
+            } += more;
+        }
+        if frame.kind == HEADERS {
+            assert_eq!(frame.payload[0], STATUS_200);
+            answered += 1;
+        }
+        for stream in &streams {
+            let (window, sent) =
+                (windows.get_mut(stream).expect("there"), sent.get_mut(stream).expect("there"));
+            while *sent < body.len() && (*window).min(connection) >= 5_000 {
+                let end = if *sent + 5_000 == body.len() { END_STREAM } else { 0 };
+                client.send(DATA, end, *stream, &body.as_bytes()[*sent..*sent + 5_000]);
+                *sent += 5_000;
+                *window -= 5_000;
+                connection -= 5_000;
+            }
+        }
     }
     served.instance.stop();
 }

@@ -5,11 +5,9 @@ use std::num::NonZeroU32;
 use std::time::Instant;
 
 use bytes::{BufMut, BytesMut};
-use http::Request;
-use hyper::body::Incoming;
 
 use super::history::Answered;
-use super::{Admitted, admitted, ask, history, limits, now, render, told, unrecorded};
+use super::{Admitted, Asked, admitted, ask, history, limits, now, render, told, unrecorded};
 use crate::audit::{Item, Refusal, Verification};
 use crate::http::plane::{Connection, Verdict, Worker};
 use crate::http::problem::{Code, Problem};
@@ -20,7 +18,7 @@ use crate::query::{Answer, Query, Unknown};
 
 pub(super) async fn verify(
     connection: &Connection,
-    request: Request<Incoming>,
+    request: &mut Asked,
     arrived: Instant,
 ) -> Result<Reply, Problem> {
     let worker = &*connection.worker;

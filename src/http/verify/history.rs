@@ -31,7 +31,7 @@ pub(super) async fn answer_all(
 ) -> Result<Answered, Problem> {
     let mut patience = Patience::default();
     let (mut answers, late, register, sequence, now) = loop {
-        let (mut late, mut is_overdue, mut not_loaded) = (Vec::new(), false, None);
+        let (mut late, mut is_passing, mut not_loaded) = (Vec::new(), false, None);
         let looked_up = {
             let snapshot = worker.handles.register.snapshot();
             let now = now(worker)?;
@@ -41,10 +41,9 @@ pub(super) async fn answer_all(
                 .map(|(place, query)| match query::answer(permit, query, &snapshot, now) {
                     Outcome::Answered(answer) => Some(Ok(answer)),
                     Outcome::Unknown(unknown) => {
-                        match unknown {
-                            Unknown::Overdue { .. } => is_overdue = true,
-                            Unknown::NotLoaded { .. } => not_loaded = Some(unknown),
-                            Unknown::AheadOfNow => {}
+                        is_passing |= unknown.is_passing(now);
+                        if matches!(unknown, Unknown::NotLoaded { .. }) {
+                            not_loaded = Some(unknown);
                         }
                         Some(Err(unknown))
                     }
@@ -61,7 +60,7 @@ pub(super) async fn answer_all(
             return Err(not_loaded.into());
         }
         // All of them again, from the next state: they belong together.
-        if !is_overdue || !patience.wait().await {
+        if !is_passing || !patience.wait().await {
             break looked_up;
         }
     };

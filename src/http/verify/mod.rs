@@ -47,12 +47,19 @@ pub(crate) async fn handle(connection: Rc<Connection>, request: Request<Incoming
     // HTTP/2 has no transfer codings. In HTTP/1.1 a coded message is the last on its
     // connection: whoever read its end elsewhere has nothing answered behind it.
     let is_last = request.headers().contains_key(TRANSFER_ENCODING);
-    let outcome = catch_panic(route(&connection, request, arrived)).await.unwrap_or_else(|Panicked| {
+    let mut request = request.map(Some);
+    let outcome = catch_panic(route(&connection, &mut request, arrived)).await.unwrap_or_else(|Panicked| {
         worker.tally.panicked();
         tracing::error!(request_id = request_id.as_str(), "a handler panicked");
         Err(Problem::internal())
     });
-    if !connection.http2 && connection.control.leaves_unread() {
+    let unread = request.into_body();
+    if connection.http2 {
+        if let Some(unread) = unread {
+            message::discard(unread);
+        }
+    } else if connection.control.leaves_unread() {
+        drop(unread);
         // Nobody here holds the body any more, a stream apart: the engine takes what came
         // of it with the head or else gives the connection up, and the answer says which.
         tokio::task::yield_now().await;
@@ -81,11 +88,10 @@ pub(crate) async fn handle(connection: Rc<Connection>, request: Request<Incoming
     if is_head && connection.http2 { head_alone(reply) } else { reply }
 }
 
-async fn route(
-    connection: &Rc<Connection>,
-    request: Request<Incoming>,
-    arrived: Instant,
-) -> Result<Reply, Problem> {
+/// A request whose body is still there as long as nobody has taken it.
+type Asked = Request<Option<Incoming>>;
+
+async fn route(connection: &Rc<Connection>, request: &mut Asked, arrived: Instant) -> Result<Reply, Problem> {
     let worker = &connection.worker;
     message::target_fits(request.uri())?;
     if connection.http2 {
@@ -160,7 +166,7 @@ struct Admitted {
 /// Admits a question whose body is whole, and reads it.
 async fn admitted(
     connection: &Connection,
-    request: Request<Incoming>,
+    request: &mut Asked,
     body_bytes_max: usize,
     arrived: Instant,
 ) -> Result<Admitted, Problem> {
@@ -171,12 +177,12 @@ async fn admitted(
     if !connection.identities.borrow().has_proved() && recorder.is_overloaded() {
         return Err(Problem::overloaded().to_stranger());
     }
-    let (head, body) = request.into_parts();
-    let mut permit = admit(connection, &head.headers)?;
-    if message::media_type(&head.headers)? != MediaType::Json {
+    let mut permit = admit(connection, request.headers())?;
+    if message::media_type(request.headers())? != MediaType::Json {
         return Err(Problem::new(Code::UnsupportedMediaType, "send content-type: application/json"));
     }
-    let (version, fields) = (head.version, head.headers);
+    let (version, fields) = (request.version(), std::mem::take(request.headers_mut()));
+    let body = request.body_mut().take().ok_or_else(Problem::internal)?;
     let body = message::read_whole(connection, version, &fields, body, body_bytes_max, arrived).await?;
     if body.waited.is_some() {
         // A key dies at once, though its question was on its way. What came with its

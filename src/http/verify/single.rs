@@ -2,22 +2,19 @@
 
 use std::time::Instant;
 
-use http::Request;
-use hyper::body::Incoming;
-
 use super::overdue::Patience;
 use super::render::RegisterState;
-use super::{Admitted, admitted, ask, history, limits, now, render, told, unrecorded};
+use super::{Admitted, Asked, admitted, ask, history, limits, now, render, told, unrecorded};
 use crate::audit::{Item, Verification};
 use crate::http::plane::{Connection, Verdict};
 use crate::http::problem::{Code, Problem};
 use crate::http::reply::{self, Reply};
 use crate::limits::SINGLE_BODY_BYTES_MAX;
-use crate::query::{self, Outcome, Query, Unknown};
+use crate::query::{self, Outcome, Query};
 
 pub(super) async fn verify(
     connection: &Connection,
-    request: Request<Incoming>,
+    request: &mut Asked,
     arrived: Instant,
 ) -> Result<Reply, Problem> {
     let worker = &*connection.worker;
@@ -35,8 +32,8 @@ pub(super) async fn verify(
             let in_memory = query::answer(&permit, &query, &snapshot, now);
             (now, query, in_memory, RegisterState::of(&snapshot), snapshot.sequence())
         };
-        let is_overdue = matches!(looked_up.2, Outcome::Unknown(Unknown::Overdue { .. }));
-        if !is_overdue || !Box::pin(patience.wait()).await {
+        let is_passing = matches!(looked_up.2, Outcome::Unknown(unknown) if unknown.is_passing(looked_up.0));
+        if !is_passing || !Box::pin(patience.wait()).await {
             break looked_up;
         }
     };

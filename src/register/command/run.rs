@@ -44,6 +44,8 @@ pub(super) struct Ledger {
     /// Numbers of refused chunks: what is told of them further on must not pass that
     /// by either, or it could not be told any more.
     refused: Mutex<RoaringBitmap>,
+    /// A chunk was refused, maybe one in which no number could be read.
+    has_refused_chunk: AtomicBool,
     /// All of its chunks have been sent.
     all_sent: AtomicBool,
     /// Chunks that were sent and are not decided, or whose fate is not told.
@@ -119,6 +121,7 @@ impl ImportRun {
     /// # Errors
     /// As [`Self::send`].
     pub async fn refuse(&self, numbers: Vec<Ordinal>) -> Result<ChunkInFlight, CommandError> {
+        self.ledger.has_refused_chunk.store(true, Ordering::Release);
         self.hand_on(Vec::new(), numbers).await
     }
 
@@ -201,6 +204,9 @@ impl Ledger {
     pub(super) fn refuse(&self, numbers: impl IntoIterator<Item = Ordinal>) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         refused.extend(numbers.into_iter().map(Ordinal::value));
+        if !refused.is_empty() {
+            self.has_refused_chunk.store(true, Ordering::Release);
+        }
     }
 
     /// Was a line about this number refused with its chunk?
@@ -218,8 +224,7 @@ impl Import for Ledger {
     /// be sent again, corrected.
     fn is_complete(&self) -> bool {
         let is_decided = self.all_sent.load(Ordering::Acquire) && self.in_flight.load(Ordering::Relaxed) == 0;
-        let refused = || !self.refused.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
-        is_decided && !self.has_ended() && !refused()
+        is_decided && !self.has_ended() && !self.has_refused_chunk.load(Ordering::Acquire)
     }
 }
 

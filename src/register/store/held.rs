@@ -48,8 +48,8 @@ impl HeldEnds {
         match (self, known) {
             (Self::Of(numbers), Self::Of(known)) => Self::Of(numbers - known),
             (Self::Of(_), Self::OfAny) => self.clone(),
-            (Self::OfAny, Self::OfAny) => Self::default(),
-            (Self::OfAny, Self::Of(_)) => Self::OfAny,
+            // Which of them are new, nobody knows.
+            (Self::OfAny, _) => Self::OfAny,
         }
     }
 

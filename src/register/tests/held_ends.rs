@@ -172,3 +172,18 @@ fn an_end_waits_behind_a_failed_commit_wherever_it_failed() {
     }
     assert!(durable > 0, "of {} operations none is behind the commit", end - begin);
 }
+
+/// A file that was cut in the middle of its last line.
+#[test]
+fn an_import_of_which_a_chunk_without_a_number_was_refused_is_not_complete() {
+    let (_disk, opened) = opened();
+    let run = opened.commander.import_run(true);
+    send(&opened, &run, withdrawn(1, 3 * DAY));
+    let refused = opened.runtime.block_on(async { run.refuse(Vec::new()).await?.outcome().await });
+    assert!(refused.is_ok(), "word of it was taken");
+    run.finish();
+    assert!(!has_ended(&opened, 1), "what was in that line, nobody knows");
+    // Sent again, with the line whole.
+    assert!(opened.import([withdrawn(1, 3 * DAY), lasting(1)].concat()).is_ok());
+    assert!(!opened.reader.snapshot().state(person(1)).is_reserved());
+}

@@ -13,13 +13,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::Request;
 use http::header::{CONTENT_TYPE, HeaderValue};
-use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
 use super::render::{self, LineRefusal};
-use super::{admit, history, identify, now, unrecorded};
+use super::{Asked, admit, history, identify, now, unrecorded};
 use crate::audit::{Receipt, Verification};
 use crate::gate::{Pace, Permit};
 use crate::http::flow::{Stop, flow};
@@ -41,21 +39,22 @@ const PACE_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Begins a stream: refused like any request before the first line, by a last
 /// line without `index` after it.
-pub(super) fn verify(connection: Rc<Connection>, request: Request<Incoming>) -> Result<Reply, Problem> {
+pub(super) fn verify(connection: Rc<Connection>, request: &mut Asked) -> Result<Reply, Problem> {
     if connection.worker.is_draining() {
         // Its first chunk could not be answered any more.
         return Err(Problem::draining());
     }
-    let (head, body) = request.into_parts();
     // Each chunk asks for its own permit; this one says whether to begin.
-    drop(admit(&connection, &head.headers)?);
+    drop(admit(&connection, request.headers())?);
     let place = StreamPlace::take(&connection.control).ok_or_else(|| {
         let most = format!("at most {STREAMS_PER_CONNECTION_MAX} streams at once on a connection");
         Problem::new(Code::Overloaded, most).retry_after(Duration::from_secs(1))
     })?;
+    let headers = std::mem::take(request.headers_mut());
+    let body = request.body_mut().take().ok_or_else(Problem::internal)?;
     let (answers, receiver) = mpsc::channel(ANSWERS_AHEAD);
     let input = Input::new(body, connection.worker.settings.stream_idle_timeout);
-    let stream = Stream { connection, place, headers: head.headers, answers, next_index: 0 };
+    let stream = Stream { connection, place, headers, answers, next_index: 0 };
     tokio::task::spawn_local(stream.run(input));
     let mut reply = Reply::new(ReplyBody::stream(receiver));
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
