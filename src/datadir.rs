@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 const REGISTER: &str = "register.redb";
 const ACCESS: &str = "access.redb";
 const TRAIL: &str = "trail";
+const MAKING: &str = "init.making";
 
 /// A data directory that this process alone may write. The lock lasts as long
 /// as the value does, and ends with the process however it ends.
@@ -81,6 +82,8 @@ pub enum DataDirError {
     InUse(PathBuf),
     /// It holds none of the three stores.
     Bare(PathBuf),
+    /// An `init` of it was cut short.
+    HalfMade(PathBuf),
     /// It holds some of the stores, and this one is missing or empty.
     Lacks(PathBuf),
     /// The file system refused.
@@ -95,6 +98,11 @@ impl std::fmt::Display for DataDirError {
                 f,
                 "data directory {} holds no gateway: `peselgate init` makes one, `peselgate restore` makes \
                  one of a backup",
+                path.display()
+            ),
+            Self::HalfMade(path) => write!(
+                f,
+                "the making of data directory {} was cut short: run `peselgate init` again",
                 path.display()
             ),
             Self::Lacks(path) => write!(
@@ -136,7 +144,7 @@ impl DataDir {
     /// lacks any.
     ///
     /// # Errors
-    /// As [`Self::lock`]; [`DataDirError::Bare`] and [`DataDirError::Lacks`].
+    /// As [`Self::lock`] and [`Self::has_stores`].
     pub fn lock_made(path: &Path) -> Result<Self, DataDirError> {
         has_stores(path)?;
         let data = Self::lock(path)?;
@@ -149,9 +157,16 @@ impl DataDir {
     /// wherever another is: a new one in its place would know of nothing.
     ///
     /// # Errors
-    /// [`DataDirError::Bare`] and [`DataDirError::Lacks`].
+    /// [`DataDirError::Bare`], [`DataDirError::HalfMade`] and [`DataDirError::Lacks`].
     pub fn has_stores(&self) -> Result<(), DataDirError> {
         has_stores(&self.path)
+    }
+
+    /// Marks a directory whose making was begun by `init`, and that it may begin again:
+    /// `init.making`.
+    #[must_use]
+    pub fn making(&self) -> PathBuf {
+        self.path.join(MAKING)
     }
 
     /// The first of the stores, or what is left of it, that is there.
@@ -202,6 +217,9 @@ impl DataDir {
 }
 
 fn has_stores(directory: &Path) -> Result<(), DataDirError> {
+    if directory.join(MAKING).exists() {
+        return Err(DataDirError::HalfMade(directory.to_owned()));
+    }
     let stores = [REGISTER, ACCESS, TRAIL].map(|name| directory.join(name));
     let mut lost = None;
     let mut is_bare = true;

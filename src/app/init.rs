@@ -25,18 +25,45 @@ pub fn init(
     token_file: Option<&Path>,
 ) -> Result<PathBuf, InstanceError> {
     let data = DataDir::lock(data_directory).map_err(|error| InstanceError::new("init", error))?;
-    if let Some(store) = data.any_store() {
-        return Err(InstanceError::new("init", format!("{} is there already", store.display())));
-    }
     let token_file = token_file.map_or_else(|| data.path().join("operator-token"), Path::to_owned);
-    let made = make(&data, environment, &token_file);
+    let there = |path: &Path| InstanceError::new("init", format!("{} is there already", path.display()));
+    if data.making().exists() {
+        // An earlier one was cut short: the stores are its own, and so is the token if
+        // this was its place.
+        let token_was_its = std::fs::read(data.making()).is_ok_and(|place| place == bytes_of(&token_file));
+        forget(&data);
+        if token_was_its {
+            drop(std::fs::remove_file(&token_file));
+        }
+    }
+    if let Some(store) = data.any_store() {
+        return Err(there(&store));
+    }
+    if token_file.exists() {
+        return Err(there(&token_file));
+    }
+    let made = std::fs::write(data.making(), bytes_of(&token_file))
+        .map_err(|error| InstanceError::new("init", error))
+        .and_then(|()| make(&data, environment, &token_file));
     if made.is_err() {
         // Parts of a directory, or a token that nobody knows, would be in the way of the
         // next try.
-        drop((std::fs::remove_file(data.register()), std::fs::remove_file(data.access())));
-        drop(std::fs::remove_dir_all(data.trail()));
+        forget(&data);
     }
-    made.map(|()| token_file)
+    made?;
+    std::fs::remove_file(data.making()).map_err(|error| InstanceError::new("init", error))?;
+    Ok(token_file)
+}
+
+fn bytes_of(path: &Path) -> &[u8] {
+    std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str())
+}
+
+/// Takes away what an `init` has made, its mark last.
+fn forget(data: &DataDir) {
+    drop((std::fs::remove_file(data.register()), std::fs::remove_file(data.access())));
+    drop(std::fs::remove_dir_all(data.trail()));
+    drop(std::fs::remove_file(data.making()));
 }
 
 fn make(data: &DataDir, environment: Environment, token_file: &Path) -> Result<(), InstanceError> {

@@ -149,6 +149,38 @@ fn an_init_that_cannot_write_its_token_leaves_nothing() {
     init(&data, "test");
 }
 
+/// A process that is killed cannot clean up: the next one does.
+#[test]
+fn an_init_that_was_cut_short_is_begun_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    init(&data, "test");
+    let token = data.join("operator-token");
+    let config = write_config(dir.path(), "test", "", "");
+    for lost in [None, Some("access.redb"), Some("operator-token")] {
+        let before = fs::read(&token).expect("a token");
+        fs::write(data.join("init.making"), token.as_os_str().as_encoded_bytes()).expect("written");
+        if let Some(lost) = lost {
+            fs::remove_file(data.join(lost)).expect("removed");
+        }
+        let refused = run(&["serve", "--config", &config.to_string_lossy()]);
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(err(&refused).contains("was cut short: run `peselgate init` again"), "{}", err(&refused));
+        init(&data, "test");
+        assert_ne!(fs::read(&token).expect("a token"), before);
+        assert!(!data.join("init.making").exists());
+    }
+    // What is somebody else's stays as it is.
+    let other = dir.path().join("other");
+    fs::write(dir.path().join("note"), "mine").expect("written");
+    let place = dir.path().join("note").to_string_lossy().into_owned();
+    let arguments = ["init", "--data-dir", &other.to_string_lossy(), "--environment", "test", "--token-file"];
+    for _ in 0..2 {
+        assert_eq!(run(&[&arguments[..], &[&place]].concat()).status.code(), Some(2));
+    }
+    assert_eq!(fs::read_to_string(dir.path().join("note")).expect("there"), "mine");
+}
+
 /// A full disk, wherever it is met: here, files that may not grow beyond a limit.
 #[test]
 fn an_init_that_runs_out_of_space_can_be_repeated() {
