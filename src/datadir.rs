@@ -175,6 +175,16 @@ impl DataDir {
         [self.register(), self.access(), self.trail()].into_iter().find(|store| store.exists())
     }
 
+    /// Takes away the stores that are there: those of a making that was cut short.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn remove_stores(&self) -> io::Result<()> {
+        remove_file(&self.register())?;
+        remove_file(&self.access())?;
+        gone(std::fs::remove_dir_all(self.trail()))
+    }
+
     /// Whether a process holds the directory. Asked only where there is doubt: a
     /// directory that nobody holds is held by the question itself for a moment.
     #[must_use]
@@ -213,6 +223,21 @@ impl DataDir {
     #[must_use]
     pub fn access(&self) -> PathBuf {
         self.path.join(ACCESS)
+    }
+}
+
+/// Removes a file, if it is there.
+///
+/// # Errors
+/// When the file system refuses.
+pub fn remove_file(file: &Path) -> io::Result<()> {
+    gone(std::fs::remove_file(file))
+}
+
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

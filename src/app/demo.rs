@@ -21,7 +21,7 @@ use crate::access::{AllowList, Institution, KeyLimits, Name, NewKey, NewToken};
 use crate::audit::Durability;
 use crate::clock::{Clock, Moment};
 use crate::config::Place;
-use crate::datadir::{DataDir, DemoFacts};
+use crate::datadir::{self, DataDir, DemoFacts};
 use crate::environment::Environment;
 use crate::gate::FailureLimits;
 use crate::http::plane::{PlaneSettings, Proxies};
@@ -130,19 +130,10 @@ fn make_or_keep(data: &DataDir, options: &DemoOptions) -> Result<DemoFacts, Inst
 }
 
 fn begin_again(data: &DataDir) -> io::Result<()> {
-    let files = ["demo-key", "demo-admin-token", "reserved.csv", "free.csv", "sample.csv"];
-    let files = files.iter().map(|name| data.path().join(name)).chain([data.register(), data.access()]);
-    for file in files {
-        gone(fs::remove_file(file))?;
+    for name in ["demo-key", "demo-admin-token", "reserved.csv", "free.csv", "sample.csv"] {
+        datadir::remove_file(&data.path().join(name))?;
     }
-    gone(fs::remove_dir_all(data.trail()))
-}
-
-fn gone(removed: io::Result<()>) -> io::Result<()> {
-    match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    data.remove_stores()
 }
 
 fn make(data: &DataDir, made: DemoFacts) -> Result<(), InstanceError> {

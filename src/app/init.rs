@@ -59,11 +59,12 @@ fn bytes_of(path: &Path) -> &[u8] {
     std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str())
 }
 
-/// Takes away what an `init` has made, its mark last.
+/// Takes away what an `init` has made, and then its mark: while anything is left, the
+/// next one begins with this again.
 fn forget(data: &DataDir) {
-    drop((std::fs::remove_file(data.register()), std::fs::remove_file(data.access())));
-    drop(std::fs::remove_dir_all(data.trail()));
-    drop(std::fs::remove_file(data.making()));
+    if data.remove_stores().is_ok() {
+        drop(std::fs::remove_file(data.making()));
+    }
 }
 
 fn make(data: &DataDir, environment: Environment, token_file: &Path) -> Result<(), InstanceError> {
