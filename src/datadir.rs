@@ -64,14 +64,17 @@ impl DemoFacts {
         }
     }
 
-    /// Writes them, durably.
+    /// Writes them, durably and all at once: half of them would be an error for ever.
     ///
     /// # Errors
     /// When the file system refuses.
     pub fn write(&self, file: &Path) -> io::Result<()> {
-        let mut file = File::create(file)?;
-        io::Write::write_all(&mut file, &serde_json::to_vec(self)?)?;
-        file.sync_all()
+        let partial = file.with_extension("part");
+        let mut written = File::create(&partial)?;
+        io::Write::write_all(&mut written, &serde_json::to_vec(self)?)?;
+        written.sync_all()?;
+        std::fs::rename(&partial, file)?;
+        sync_name(file)
     }
 }
 
@@ -224,6 +227,15 @@ impl DataDir {
     pub fn access(&self) -> PathBuf {
         self.path.join(ACCESS)
     }
+}
+
+/// Makes the name of a file or directory durable, which its content's sync does not.
+///
+/// # Errors
+/// When the file system refuses.
+pub(crate) fn sync_name(place: &Path) -> io::Result<()> {
+    let parent = place.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Removes a file, if it is there.

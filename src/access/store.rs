@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -21,6 +21,7 @@ use super::limiter::{DayUsage, KeyLimiter};
 use super::stored::{self, Unreadable};
 use super::token::TokenRecord;
 use crate::clock::Moment;
+use crate::datadir::sync_name;
 use crate::environment::Environment;
 use crate::limits::IDEMPOTENCY_SECONDS;
 use crate::secret::KeyId;
@@ -124,9 +125,7 @@ impl Store {
         let backend = FileBackend::new(file.map_err(OpenError::Io)?).map_err(not_opened)?;
         let store = Self::over(backend, environment)?;
         // The file's name must outlive a power loss as well as its content.
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let parent = File::open(parent.unwrap_or(Path::new(".")));
-        parent.and_then(|directory| directory.sync_all()).map_err(OpenError::Io)?;
+        sync_name(path).map_err(OpenError::Io)?;
         Ok(store)
     }
 

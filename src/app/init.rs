@@ -9,7 +9,7 @@ use super::instance::InstanceError;
 use super::serve::control_runtime;
 use crate::access::{KeyLimits, Name, NewToken};
 use crate::clock::Clock;
-use crate::datadir::DataDir;
+use crate::datadir::{DataDir, sync_name};
 use crate::environment::Environment;
 use crate::secret::PlainCredential;
 
@@ -91,7 +91,8 @@ fn make(data: &DataDir, environment: Environment, token_file: &Path) -> Result<(
 /// Writes a credential into a new file that its owner alone reads.
 pub(super) fn write_secret(path: &Path, plain: &PlainCredential) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    let written = writeln!(file, "{}", plain.reveal()).and_then(|()| file.sync_all());
+    let written =
+        writeln!(file, "{}", plain.reveal()).and_then(|()| file.sync_all()).and_then(|()| sync_name(path));
     if written.is_err() {
         // Half of one is in the way, and opens nothing.
         drop(std::fs::remove_file(path));

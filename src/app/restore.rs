@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::instance::InstanceError;
 use crate::backup::{BackupError, Held, Restoring};
-use crate::datadir::DataDir;
+use crate::datadir::{DataDir, sync_name};
 
 /// Judges every part of a backup and writes nothing.
 ///
@@ -45,9 +45,9 @@ fn build(input: impl Read, place: &Path, partial: &Path) -> Result<Held, Instanc
     let data = DataDir::lock(partial).map_err(|error| InstanceError::new("restore", error))?;
     let held =
         through(input, Restoring::into_new(&data)).map_err(|error| InstanceError::new("restore", error))?;
-    sync(partial).map_err(|error| at(partial, error))?;
+    File::open(partial).and_then(|directory| directory.sync_all()).map_err(|error| at(partial, error))?;
     fs::rename(partial, place).map_err(|error| at(place, error))?;
-    sync(&parent_of(place)).map_err(|error| at(place, error))?;
+    sync_name(place).map_err(|error| at(place, error))?;
     // Held until here: nobody could start on a part of it.
     drop(data);
     Ok(held)
@@ -72,17 +72,6 @@ fn partial_of(place: &Path) -> Result<PathBuf, InstanceError> {
     let mut name = name.to_owned();
     name.push(".partial");
     Ok(place.with_file_name(name))
-}
-
-fn parent_of(place: &Path) -> PathBuf {
-    match place.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
-}
-
-fn sync(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }
 
 fn at(path: &Path, error: io::Error) -> InstanceError {

@@ -7,6 +7,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::datadir::sync_name;
+
 /// A directory of files, by name.
 pub(super) trait Disk: Send + Sync + fmt::Debug {
     /// Where it is, for messages.
@@ -50,9 +52,7 @@ impl Directory {
     /// Makes the directory (mode 0700) if it is not there, durably.
     pub(super) fn make(path: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            File::open(parent)?.sync_all()?;
-        }
+        sync_name(path)?;
         Ok(Self::at(path))
     }
 }

@@ -20,6 +20,7 @@ use super::error::{CliError, Exit};
 use super::place;
 use super::progress::Progress;
 use crate::backup::{BackupError, Content, Manifest, Received};
+use crate::datadir::sync_name;
 
 const PATH: &str = "/admin/v1/backup";
 /// Silence of the gateway after which it is given up.
@@ -175,9 +176,7 @@ impl Target {
             Self::File { path, partial } => {
                 output.settle().map_err(CliError::file(partial))?;
                 fs::rename(partial, path).map_err(CliError::file(path))?;
-                let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-                let parent = File::open(parent.unwrap_or(Path::new(".")));
-                parent.and_then(|parent| parent.sync_all()).map_err(CliError::file(path))
+                sync_name(path).map_err(CliError::file(path))
             }
         }
     }

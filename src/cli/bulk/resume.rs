@@ -15,6 +15,7 @@ use super::input::Identity;
 use super::tally::Tally;
 use crate::cli::error::CliError;
 use crate::cli::place;
+use crate::datadir::sync_name;
 
 /// The format of the state's file.
 const VERSION: u32 = 1;
@@ -131,7 +132,8 @@ impl Files {
     /// The work is complete: the part becomes the file.
     pub(super) fn complete(&self, part: &File) -> Result<(), CliError> {
         part.sync_all().map_err(CliError::file(&self.part))?;
-        std::fs::rename(&self.part, &self.done).map_err(CliError::file(&self.done))?;
+        let named = std::fs::rename(&self.part, &self.done).and_then(|()| sync_name(&self.done));
+        named.map_err(CliError::file(&self.done))?;
         self.forget()
     }
 

@@ -23,6 +23,7 @@ use super::{
     SETTINGS_TABLE, StoreHandle, damage, read_head,
 };
 use crate::clock::Moment;
+use crate::datadir::sync_name;
 use crate::pesel::Ordinal;
 use crate::store_panic::{self, NO_SENSE};
 
@@ -47,8 +48,7 @@ pub(in super::super) fn file_opener(path: PathBuf, cache_bytes: usize) -> Opener
         if mode == OpenMode::CreateIfMissing && !path.exists() {
             OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path)?;
             // The file's name must be as durable as what will be in it.
-            let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            std::fs::File::open(directory.unwrap_or(std::path::Path::new(".")))?.sync_all()?;
+            sync_name(&path)?;
         }
         let opened = match mode {
             OpenMode::CreateIfMissing => builder.create(&path),
