@@ -59,11 +59,6 @@ impl KeySlot {
     pub(crate) fn fetch(&self) {
         std::hint::black_box(self.record.touch() ^ self.limiter.touch());
     }
-
-    /// Whether the key's last use that passed came from this address.
-    pub(crate) fn last_came_from(&self, address: u32) -> bool {
-        self.limiter.last_came_from(address)
-    }
 }
 
 /// A key as a connection keeps it: found without a look-up for as long as nothing

@@ -7,7 +7,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::backlog::{Backlog, BacklogFull, charge_backlog};
@@ -75,8 +75,6 @@ pub struct KeyLimiter {
     saved: AtomicU64,
     /// Charges refused since the start, for the metrics.
     refused: AtomicU64,
-    /// The address of the last use that passed the allow-list; 0 for none.
-    last_address: AtomicU32,
 }
 
 /// The day's numbers in [`KeyLimiter::spent`].
@@ -120,7 +118,6 @@ impl KeyLimiter {
             spent: AtomicU64::new(spent),
             saved: AtomicU64::new(spent),
             refused: AtomicU64::new(0),
-            last_address: AtomicU32::new(0),
         }
     }
 
@@ -215,18 +212,6 @@ impl KeyLimiter {
     /// Reads a word of the line.
     pub(super) fn touch(&self) -> u64 {
         self.spent.load(Ordering::Relaxed)
-    }
-
-    /// Whether the last use that passed came from this address.
-    pub(crate) fn last_came_from(&self, address: u32) -> bool {
-        address != 0 && self.last_address.load(Ordering::Relaxed) == address
-    }
-
-    /// Remembers where a use came from; writes only when it is another place.
-    pub(crate) fn came_from(&self, address: u32) {
-        if self.last_address.load(Ordering::Relaxed) != address {
-            self.last_address.store(address, Ordering::Relaxed);
-        }
     }
 
     /// Charges refused since the start of the process.

@@ -67,7 +67,7 @@ impl Gate {
     /// [`Denied::WrongEnvironment`], which need no secret;
     /// [`Denied::Unauthenticated`] for an unknown id, a wrong secret and a
     /// deactivated key alike; [`Denied::TooManyFailures`] instead of looking, when
-    /// the peer's address has had too many of those.
+    /// the peer's address has had too many of those and is no place of the key's.
     pub fn identify(
         &self,
         peer: &Peer,
@@ -86,10 +86,9 @@ impl Gate {
         }
         let presented = credential::read(authorization, Plane::Verification, self.reader.environment())?;
         let slot = directory.slot(&presented.id()).inspect(|slot| slot.fetch());
-        let trusted = slot.is_some_and(|slot| trusted_here(slot, peer));
         let now = self.reader.nanos();
         if let Some(retry_after) = self.failures.exhausted_for(peer, now)
-            && !trusted
+            && !slot.is_some_and(|slot| is_expected_here(slot, peer))
         {
             return Err(Denied::TooManyFailures { retry_after });
         }
@@ -192,18 +191,17 @@ impl std::fmt::Debug for Gate {
 fn from_allowed_address(peer: &Peer, identity: Identity) -> Result<Admissible, Denied> {
     let Identity { key, edition } = identity;
     match peer.ipv4() {
-        Some(address) if key.addresses().contains(address) => {
-            key.limiter().came_from(address.into());
-            Ok(Admissible { key, edition, address })
-        }
+        Some(address) if key.addresses().contains(address) => Ok(Admissible { key, edition, address }),
         _ => Err(Denied::AddressNotAllowed { address: *peer }),
     }
 }
 
-/// Whether the key's last use came from this very address: then it is looked at
-/// even while the address has too many failures, since one misconfigured client
-/// of an intermediary must not lock out the thousand good ones behind the same
-/// address. A guesser gains nothing by it but the hashing of wrong secrets.
-fn trusted_here(slot: &KeySlot, peer: &Peer) -> bool {
-    peer.ipv4().is_some_and(|address| slot.last_came_from(address.into()))
+/// Whether the key may be used from this address: then it is looked at even while the
+/// address has too many failures, since one misconfigured client of an intermediary must
+/// not lock out the thousand good ones behind the same address, new ones and those of a
+/// gateway that has just started among them. A guesser gains nothing by it but the
+/// hashing of wrong secrets.
+fn is_expected_here(slot: &KeySlot, peer: &Peer) -> bool {
+    let key = slot.record();
+    key.is_active() && peer.ipv4().is_some_and(|address| key.addresses().contains(address))
 }

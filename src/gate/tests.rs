@@ -150,19 +150,20 @@ fn a_connection_hashes_a_credential_once_and_asks_for_permission_each_time() {
 fn too_many_failures_lock_out_strangers_and_no_good_neighbour() {
     let world = test_world();
     let (_, neighbour) = world.issue(world.new_key(&["127.0.0.0/8"]));
-    let (_, newcomer) = world.issue(world.new_key(&["127.0.0.0/8"]));
-    let (_, elsewhere) = world.issue(world.new_key(&["10.0.0.0/8", "127.0.0.0/8"]));
+    let (_, elsewhere) = world.issue(world.new_key(&["10.0.0.0/8"]));
+    let (moving, moved) = world.issue(world.new_key(&["127.0.0.0/8"]));
+    let (former, deactivated) = world.issue(world.new_key(&["127.0.0.0/8"]));
     let gate = gate(&world);
     let use_from = |from: &str, plain| {
         let identity = identify(&gate, from, &bearer(plain))?;
         gate.admit(&peer(from), identity, cells(1)).map(drop)
     };
-    use_from("127.0.0.1", &neighbour).expect("good");
-    use_from("127.0.0.1", &elsewhere).expect("good");
-    use_from("10.0.0.1", &elsewhere).expect("good, and the last of its uses");
+    wait(world.writer.deactivate_key(former.id())).expect("deactivated");
     let mut open_connection = IdentityCache::default();
-    let first = gate.identify(&peer("127.0.0.1"), Some(&bearer(&newcomer)), &mut open_connection);
+    let first = gate.identify(&peer("127.0.0.1"), Some(&bearer(&moved)), &mut open_connection);
     assert!(first.is_ok());
+    let other = world.new_key(&["10.0.0.0/8"]).addresses;
+    wait(world.writer.set_addresses(moving.id(), other)).expect("changed");
 
     let unknown = PlainCredential::generate(Plane::Verification, Environment::Test).expect("randomness");
     for _ in 0..200 {
@@ -172,20 +173,23 @@ fn too_many_failures_lock_out_strangers_and_no_good_neighbour() {
     let locked = Denied::TooManyFailures { retry_after: Duration::from_millis(50) };
     let before = HASHES.get();
     assert_eq!(identify(&gate, "127.0.0.1", &bearer(&unknown)).err(), Some(locked));
-    assert_eq!(use_from("127.0.0.1", &newcomer).err(), Some(locked), "was never let in from here");
-    assert_eq!(use_from("127.0.0.1", &elsewhere).err(), Some(locked), "was somewhere else since");
+    assert_eq!(use_from("127.0.0.1", &elsewhere).err(), Some(locked), "may not come from here");
+    assert_eq!(use_from("127.0.0.1", &moved).err(), Some(locked), "may not any more");
+    assert_eq!(use_from("127.0.0.1", &deactivated).err(), Some(locked), "may not come at all");
     assert_eq!(HASHES.get(), before, "nothing is hashed for them");
-    use_from("127.0.0.1", &neighbour).expect("its last use came from here");
+    use_from("127.0.0.1", &neighbour).expect("may come from here, and never did before");
     // Its id with a wrong secret is still looked at, and still wrong.
     let guess = identify(&gate, "127.0.0.1", &with_other_secret(&neighbour)).err();
     assert_eq!(guess, Some(Denied::Unauthenticated));
-    let again = gate.identify(&peer("127.0.0.1"), Some(&bearer(&newcomer)), &mut open_connection);
+    let again = gate.identify(&peer("127.0.0.1"), Some(&bearer(&moved)), &mut open_connection);
     assert!(again.is_ok(), "a connection that has proved itself goes on");
-    use_from("127.0.0.2", &newcomer).expect("another address, another bucket");
+    let stranger = identify(&gate, "127.0.0.2", &bearer(&unknown)).err();
+    assert_eq!(stranger, Some(Denied::Unauthenticated), "another address, another bucket");
     // A typing error says so even now.
     assert_eq!(identify(&gate, "127.0.0.1", b"Bearer x").err(), Some(Denied::Malformed));
     world.ticks.advance(Duration::from_millis(50));
-    use_from("127.0.0.1", &newcomer).expect("one failure is forgiven");
+    let forgiven = identify(&gate, "127.0.0.1", &bearer(&unknown)).err();
+    assert_eq!(forgiven, Some(Denied::Unauthenticated), "one failure is");
 }
 
 #[test]
