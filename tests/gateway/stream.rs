@@ -50,6 +50,33 @@ impl Stream {
     }
 }
 
+/// What a line says of "at" is what it asked, wherever it stands in its chunk, and what
+/// the evidence says.
+#[test]
+fn a_lines_moment_is_its_own() {
+    let demo = Demo::shared();
+    let pesel = &demo.numbers("reserved.csv")[9];
+    let before = "2001-02-03T04:05:06Z";
+    let (now, then) = (json!(pesel).to_string(), json!({"pesel": pesel, "at": before}).to_string());
+    for (asked, named) in
+        [([&then, &now, &then], [true, false, true]), ([&now, &then, &now], [false, true, false])]
+    {
+        let text: String = asked.iter().map(|line| format!("{line}\n")).collect();
+        let answers = demo.caller().stream(&text);
+        for (index, (answer, named)) in answers.iter().zip(named).enumerate() {
+            let at = match (named, index) {
+                (true, _) => json!(before),
+                (false, 0) => answers[0]["answered_at"].clone(),
+                (false, _) => Value::Null,
+            };
+            assert_eq!((&answer["at"], &answer["reserved"]), (&at, &json!(!named)), "{answer}");
+        }
+        let id = answers[0]["verification_id"].as_str().expect("an identifier");
+        let evidence = demo.caller().get(&format!("/v1/verifications/{id}")).good();
+        assert_eq!(evidence["results"][0]["at"].as_str(), named[0].then_some(before), "{evidence}");
+    }
+}
+
 /// Each line is answered before the next one is sent.
 #[test]
 fn answers_come_before_the_request_has_ended() {

@@ -87,12 +87,13 @@ fn since(out: &mut BytesMut, unknown: Unknown) {
     }
 }
 
-/// One answered line of a stream; the chunk's first line carries `head`.
+/// One answered line of a stream, and the moment that it asked about, if it named
+/// one; the chunk's first line carries `head`.
 pub(super) fn stream_line(
     out: &mut BytesMut,
     receipt: &Receipt,
     index: u64,
-    pesel: &Pesel,
+    (pesel, asked_at): (&Pesel, Option<Moment>),
     answer: &Answer,
     head: Option<RegisterState>,
 ) {
@@ -106,12 +107,18 @@ pub(super) fn stream_line(
     out.put_slice(b",\"verification_id\":\"");
     out.put_slice(&receipt.verification_id().text());
     out.put_u8(b'"');
+    // A moment without words is that of the chunk.
+    let mut at = asked_at;
     if let Some(register) = head {
         register_field(out, register);
         out.put_slice(b",\"answered_at\":\"");
         out.put_slice(&receipt.answered_at().rfc3339());
-        out.put_slice(b"\",\"at\":\"");
-        out.put_slice(&receipt.at().rfc3339());
+        out.put_u8(b'"');
+        at = at.or(Some(receipt.at()));
+    }
+    if let Some(at) = at {
+        out.put_slice(b",\"at\":\"");
+        out.put_slice(&at.rfc3339());
         out.put_u8(b'"');
     }
     out.put_slice(b"}\n");

@@ -15,7 +15,8 @@ pub(super) const TOO_LONG: &[u8] = b"!too long\n";
 pub(super) struct Line {
     pub(super) pesel: Option<Pesel>,
     pub(super) query: Result<Query, LineRefusal>,
-    at: Option<Moment>,
+    /// The moment that it named.
+    pub(super) at: Option<Moment>,
     reference: Option<Box<str>>,
 }
 

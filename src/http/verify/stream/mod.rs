@@ -189,7 +189,7 @@ impl Stream {
             match (&line.pesel, result) {
                 (Some(pesel), Ok(answer)) => {
                     reserved += u64::from(answer.reserved());
-                    render::stream_line(&mut out, receipt, index, pesel, answer, head.take());
+                    render::stream_line(&mut out, receipt, index, (pesel, line.at), answer, head.take());
                 }
                 (_, Err(refusal)) => {
                     refused += 1;
