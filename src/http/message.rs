@@ -37,6 +37,18 @@ pub(crate) fn target_fits(target: &Uri) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Where no query is taken, none is: a number in a URL ends up in somebody's log, and
+/// whoever sends another believes that it does something.
+///
+/// # Errors
+/// 400.
+pub(crate) fn has_no_query(target: &Uri) -> Result<(), Problem> {
+    match target.query() {
+        Some(_) => Err(Problem::new(Code::MalformedRequest, "no query is taken; numbers go into the body")),
+        None => Ok(()),
+    }
+}
+
 /// HTTP/1.1 names exactly one host (RFC 9112, 3.2): two of them are two opinions
 /// on where a request goes.
 ///

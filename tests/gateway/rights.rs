@@ -22,6 +22,22 @@ pub(crate) fn source(demo: &Demo, channel: &str) -> Caller {
     token(demo, &json!({"role": "source", "label": "s", "registrant": "Kancelaria", "channel": channel}))
 }
 
+/// A number in a URL ends up in somebody's log, and a filter that does nothing is
+/// believed in.
+#[test]
+fn a_query_is_refused_where_none_is_taken() {
+    let demo = Demo::shared();
+    let pesel = fictional(30_000_002);
+    let entry = json!({ "pesel": pesel });
+    let refused = demo.admin().post(&format!("/admin/v1/entries/query?pesel={pesel}"), &entry);
+    assert_eq!(refused.problem(), (400, "malformed-request".to_owned()));
+    assert!(!refused.text().contains(&pesel));
+    for path in ["/admin/v1/keys?institution=Bank", "/admin/v1/tokens?", "/admin/v1/feeds?x=1"] {
+        assert_eq!(demo.admin().get(path).problem(), (400, "malformed-request".to_owned()), "{path}");
+    }
+    assert_eq!(demo.admin().get("/admin/v1/events?limit=1").status, 200);
+}
+
 /// Every call by every role: who may not is told so, and nothing happens.
 #[test]
 fn every_call_belongs_to_its_roles() {

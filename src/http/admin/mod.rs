@@ -27,6 +27,7 @@ use axum::routing::{any, get, post, put};
 use axum::{Extension, Router};
 
 use super::control::{leave, method_not_allowed, not_found};
+use super::message::has_no_query;
 use super::problem::{Code, Problem};
 use crate::access::{AccessError, AccessWriter, DirectoryReader, Role};
 use crate::backup::Backups;
@@ -82,6 +83,9 @@ pub fn router(handles: AdminHandles) -> Router {
         .with_state(Arc::new(handles))
 }
 
+/// The paths that take a query.
+const WITH_QUERY: [&str; 2] = ["/admin/v1/events", "/admin/v1/import"];
+
 /// Whoever calls, by a token that proved itself on this very request.
 struct Caller {
     identity: AdminIdentity,
@@ -94,6 +98,9 @@ impl FromRequestParts<Handles> for Caller {
     async fn from_request_parts(parts: &mut Parts, handles: &Handles) -> Result<Self, Problem> {
         let authorization = one_value(&parts.headers, &AUTHORIZATION)?;
         let identity = authenticate_admin(&handles.directory, authorization.as_deref())?;
+        if !WITH_QUERY.contains(&parts.uri.path()) {
+            has_no_query(&parts.uri)?;
+        }
         let name = axum::http::HeaderName::from_static("idempotency-key");
         Ok(Self { identity, idempotency_key: one_value(&parts.headers, &name)? })
     }

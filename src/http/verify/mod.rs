@@ -98,10 +98,7 @@ async fn route(connection: &Rc<Connection>, request: &mut Asked, arrived: Instan
         message::head_fits(request.uri(), request.headers())?;
     }
     message::host_is_one(request.version(), request.headers())?;
-    if request.uri().query().is_some() {
-        // Nothing here takes a query, and a number in a URL ends up in somebody's log.
-        return Err(Problem::new(Code::MalformedRequest, "no query is taken; numbers go into the body"));
-    }
+    message::has_no_query(request.uri())?;
     let method = request.method();
     match request.uri().path() {
         "/v1/verify" => match *method {
