@@ -130,7 +130,7 @@ pub enum Unknown {
         /// later: from then on nobody could be answered. Not after now.
         since: Moment,
     },
-    /// Nothing has ever been recorded in this register of real people: it is not loaded
+    /// Nobody has ever been reserved in this register of real people: it is not loaded
     /// yet, and "not reserved" of everybody would be the most dangerous of answers.
     NotLoaded {
         /// When it was made.
@@ -164,7 +164,7 @@ impl Unknown {
 /// of [`answered_at`], the moment that an event of that number would get now.
 #[must_use]
 pub fn answer(permit: &Permit, query: &Query, snapshot: &Snapshot, now: Moment) -> Outcome {
-    if snapshot.is_untouched() && permit.key().environment() == Environment::Production {
+    if snapshot.holds_nobody() && permit.key().environment() == Environment::Production {
         return Outcome::Unknown(Unknown::NotLoaded { since: snapshot.as_of() });
     }
     let state = snapshot.state(query.ordinal);

@@ -100,9 +100,9 @@ impl OpsHandles {
         if let Err(behind) = self.clock.judged() {
             reasons.push(format!("clock: {behind}"));
         }
-        if self.directory.environment() == Environment::Production && self.register.snapshot().is_untouched()
+        if self.directory.environment() == Environment::Production && self.register.snapshot().holds_nobody()
         {
-            reasons.push("register: nothing has ever been recorded in it; import first".to_owned());
+            reasons.push("register: nobody has ever been reserved in it; import first".to_owned());
         }
         match self.trail.health() {
             TrailHealth::Writable => {}

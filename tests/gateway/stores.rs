@@ -201,7 +201,7 @@ fn a_clock_behind_what_is_on_record_answers_nothing_and_takes_nothing() {
 
 /// "Not reserved" of everybody would be the most dangerous of answers.
 #[test]
-fn a_production_register_answers_once_something_is_recorded() {
+fn a_production_register_answers_once_somebody_is_reserved() {
     let served = Served::start("production", "proxy_protocol_from = [\"127.0.0.9\"]", "");
     let limits = Some([1_000_000, 1_000_000, 1_000_000_000]);
     let (_, key) = issue(&mut served.admin(), "Bank", &["8.8.8.8"], limits);
@@ -213,16 +213,26 @@ fn a_production_register_answers_once_something_is_recorded() {
 
     let ready = served.instance.ask_ops("/readyz");
     assert_eq!(ready.status, 503);
-    assert!(ready.text().contains("nothing has ever been recorded"), "{}", ready.text());
-    for (path, body) in [
-        ("/v1/verify", json!({"pesel": other})),
-        ("/v1/verify", json!({"pesel": other, "at": "2026-11-01T12:00:00Z"})),
-        ("/v1/verify/batch", json!({"pesels": [other]})),
-    ] {
-        let reply = caller.post(path, &body);
-        assert_eq!(reply.problem(), (503, "register-unavailable".to_owned()));
-        assert!(reply.json()["unavailable_since"].is_string());
-    }
+    assert!(ready.text().contains("nobody has ever been reserved"), "{}", ready.text());
+    let mut nobody_is_told = || {
+        for (path, body) in [
+            ("/v1/verify", json!({"pesel": other})),
+            ("/v1/verify", json!({"pesel": other, "at": "2026-11-01T12:00:00Z"})),
+            ("/v1/verify/batch", json!({"pesels": [other]})),
+        ] {
+            let reply = caller.post(path, &body);
+            assert_eq!(reply.problem(), (503, "register-unavailable".to_owned()));
+            assert!(reply.json()["unavailable_since"].is_string());
+        }
+    };
+    nobody_is_told();
+    // An event of the register, and still no word of who is reserved.
+    let renumbering =
+        json!({"old": fictional(82_000_002), "new": fictional(82_000_003), "moment": "2026-11-01T12:00:00Z"});
+    let mut source = Caller::new(served.instance.admin, &served.source_token("pesel-register"));
+    source.post("/admin/v1/renumberings", &renumbering).good();
+    assert_eq!(served.instance.ask_ops("/readyz").status, 503);
+    nobody_is_told();
     let mut filing = filing(&one);
     filing["channel"] = json!("bank");
     Caller::new(served.instance.admin, &served.source_token("bank"))

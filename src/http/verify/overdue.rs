@@ -41,7 +41,7 @@ impl From<Unknown> for Problem {
             .retry_after(Duration::from_secs(1)),
             Unknown::NotLoaded { since } => Self::new(
                 Code::RegisterUnavailable,
-                "nothing has ever been recorded in the register: it is not loaded yet, so no answer is given",
+                "nobody has ever been reserved in the register: it is not loaded yet, so no answer is given",
             )
             .with("unavailable_since", since.to_string())
             .retry_after(Duration::from_secs(60)),

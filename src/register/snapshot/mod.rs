@@ -65,10 +65,11 @@ impl Snapshot {
         self.head.sequence
     }
 
-    /// Whether nothing has ever been recorded, no import either.
+    /// Whether nobody has ever been reserved, by no import either. That numbers were
+    /// changed (renumberings) says nothing of who is.
     #[must_use]
-    pub fn is_untouched(&self) -> bool {
-        self.sequence() == Sequence::ZERO
+    pub fn holds_nobody(&self) -> bool {
+        self.entry_count() == 0
     }
 
     /// The latest moment of any event up to there; of the store's creation when
