@@ -1,16 +1,17 @@
 //! Importing events that happened elsewhere: an initial load or a feed.
 
+mod plan;
+
 use std::collections::HashMap;
 
-use super::super::entry::{Entry, State};
+use self::plan::{Plan, Withdrawal, plan_number};
 use super::super::event::{Event, Filing, StoredEvent};
-use super::super::law::{self, Refusal};
+use super::super::law;
 use super::super::store::{Appending, Record, StoreError};
 use super::super::words::{Channel, EventKind, Registrant, Sequence, Stamp};
 use super::CommandError;
 use super::run::Chunk;
 use crate::clock::Moment;
-use crate::limits::HISTORY_EVENTS_MAX;
 use crate::pesel::Ordinal;
 
 /// An event as an import brings it.
@@ -37,9 +38,9 @@ pub struct ImportOutcome {
     /// Lines that were recorded.
     pub recorded: u64,
     /// Lines that had been recorded before: the same number, kind, moment and
-    /// channel. They changed nothing. Two different events never agree in all of
-    /// these: 30 minutes lie between filings (art. 23d(5)), and ex officio on a
-    /// reserved number has no effect.
+    /// channel. They changed nothing. Two different events agree in all of these only
+    /// where a withdrawal lies between them, in one second: 30 minutes lie between
+    /// filings (art. 23d(5)), and ex officio on a reserved number has no effect.
     pub already_there: u64,
     /// The last event of the register after the chunk.
     pub last: Sequence,
@@ -110,28 +111,6 @@ impl LineReason {
     }
 }
 
-/// What is to become of a line.
-#[derive(Debug, Clone, Copy)]
-enum Plan {
-    Record {
-        at: Stamp,
-        again_at: Option<Stamp>,
-        /// A temporary withdrawal whose end the clock has to record before the line.
-        ended: Option<Withdrawal>,
-    },
-    AlreadyThere,
-    Refuse(LineReason),
-}
-
-/// Where a temporary withdrawal is to be found.
-#[derive(Debug, Clone, Copy)]
-enum Withdrawal {
-    /// In the register, this event.
-    Recorded(Sequence),
-    /// In the chunk, this line.
-    Line(usize),
-}
-
 /// Judges all lines, then appends those that are new, or nothing when one is
 /// refused.
 pub(super) fn import(
@@ -186,120 +165,6 @@ pub(super) fn import(
         return Ok(Err(refused));
     }
     append(appending, lines, &plans, &by_number, records).map(Ok)
-}
-
-/// Plans the lines of one number, each after the ones before it. Is it reserved then?
-fn plan_number(
-    record: &Record,
-    indexes: &[u32],
-    lines: &[ImportLine],
-    now: Stamp,
-    plans: &mut [Plan],
-) -> bool {
-    let pending = record.pending_withdrawal().map(Withdrawal::Recorded);
-    let mut planner = Planner { record, now, entry: *record.entry(), pending, planned: Vec::new() };
-    for index in indexes {
-        let index = *index as usize;
-        plans[index] = planner.plan(index, &lines[index]).unwrap_or_else(Plan::Refuse);
-    }
-    planner.entry.state().is_reserved()
-}
-
-/// A number and the lines of it that were planned.
-struct Planner<'a> {
-    record: &'a Record,
-    now: Stamp,
-    entry: Entry,
-    /// The temporary withdrawal that lasts.
-    pending: Option<Withdrawal>,
-    planned: Vec<(EventKind, Stamp, Channel, Option<Stamp>)>,
-}
-
-impl Planner<'_> {
-    fn plan(&mut self, index: usize, line: &ImportLine) -> Result<Plan, LineReason> {
-        let stamp = |moment| Stamp::try_from(moment).map_err(|_| LineReason::MomentOutOfRange);
-        let at = stamp(line.moment)?;
-        let again_at = line.reserve_again_at.map(stamp).transpose()?;
-        check_kind(line, at, again_at)?;
-        if let Some(known_end) = self.known_end(line, at, again_at) {
-            return if known_end == again_at { Ok(Plan::AlreadyThere) } else { Err(LineReason::EndDiffers) };
-        }
-        if at > self.now {
-            return Err(LineReason::FutureMoment);
-        }
-        if self.record.events().len() + self.planned.len() >= HISTORY_EVENTS_MAX {
-            return Err(LineReason::HistoryFull);
-        }
-        let mut entry = self.entry;
-        let ended = self.ended_before(line.kind, at);
-        if let Some((_, end)) = ended {
-            entry.apply(EventKind::Reservation, end, None);
-        }
-        if entry.last_event_at().is_some_and(|last| at < last) {
-            return Err(LineReason::OutOfOrder);
-        }
-        match (line.kind, entry.state()) {
-            (EventKind::Reservation, State::Reserved { .. }) if !line.channel.is_ex_officio() => {
-                return Err(LineReason::AlreadyReserved);
-            }
-            // A temporary withdrawal made a lasting one.
-            (EventKind::Withdrawal, State::Withdrawn { .. })
-                if entry.re_reservation_at().is_some() && again_at.is_none() => {}
-            (EventKind::Withdrawal, State::Absent | State::Withdrawn { .. }) => {
-                return Err(LineReason::NotReserved);
-            }
-            _ => {}
-        }
-        entry.apply(line.kind, at, again_at);
-        self.entry = entry;
-        self.pending = again_at.map(|_| Withdrawal::Line(index));
-        self.planned.extend(ended.map(|(_, end)| (EventKind::Reservation, end, Channel::EService, None)));
-        self.planned.push((line.kind, at, line.channel, again_at));
-        Ok(Plan::Record { at, again_at, ended: ended.map(|(withdrawal, _)| withdrawal) })
-    }
-
-    /// The event that the line tells, if it is known: when it is to end. The same
-    /// one if there is, so that a history sent again is recognised.
-    fn known_end(&self, line: &ImportLine, at: Stamp, again_at: Option<Stamp>) -> Option<Option<Stamp>> {
-        // Both in the order of their moments.
-        let (recorded, planned) = (self.record.events(), &self.planned[..]);
-        let recorded = &recorded[recorded.partition_point(|known| known.at < at)..];
-        let planned = &planned[planned.partition_point(|(_, moment, ..)| *moment < at)..];
-        let recorded =
-            recorded.iter().map(|known| (known.kind, known.at, known.channel, known.reserve_again_at));
-        let known = recorded.chain(planned.iter().copied()).take_while(|(_, moment, ..)| *moment == at);
-        let mut ends = known
-            .filter(|(kind, _, channel, _)| (*kind, *channel) == (line.kind, line.channel))
-            .map(|(.., end)| end);
-        let first = ends.next()?;
-        Some(if first == again_at || ends.any(|end| end == again_at) { again_at } else { first })
-    }
-
-    /// The temporary withdrawal that had ended when the line's event happened. A
-    /// reservation of that very second is the end itself, as it was told.
-    fn ended_before(&self, kind: EventKind, at: Stamp) -> Option<(Withdrawal, Stamp)> {
-        let end = self.entry.re_reservation_at()?;
-        let is_over = end < at || (end == at && kind == EventKind::Withdrawal);
-        self.pending.filter(|_| is_over).map(|withdrawal| (withdrawal, end))
-    }
-}
-
-/// May there be a line of this kind at all, and may it have this end?
-fn check_kind(line: &ImportLine, at: Stamp, again_at: Option<Stamp>) -> Result<(), LineReason> {
-    match (line.kind, again_at) {
-        (EventKind::Renumbering, _) => Err(LineReason::KindNotImported),
-        (EventKind::Reservation, Some(_)) => Err(LineReason::EndOfNoWithdrawal),
-        (EventKind::Withdrawal, _) if !law::may_withdraw(line.channel) => {
-            Err(LineReason::ChannelMayNotWithdraw)
-        }
-        (EventKind::Withdrawal, Some(again_at)) => {
-            law::check_end(line.channel, at, again_at).map_err(|refusal| match refusal {
-                Refusal::TemporaryWithdrawalByEServiceOnly => LineReason::TemporaryWithdrawalByEServiceOnly,
-                _ => LineReason::ReReservationTooSoon,
-            })
-        }
-        (EventKind::Reservation | EventKind::Withdrawal, None) => Ok(()),
-    }
 }
 
 /// Logs the planned lines in their order, then writes histories in the order of

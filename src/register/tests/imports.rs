@@ -248,6 +248,34 @@ fn lines_behind_a_refused_one_wait_for_it() {
     assert_eq!(opened.reader.entry(person(1)).expect("readable").events().len(), 3);
 }
 
+/// Ex officio, withdrawn and ex officio again, all within a second: the last one counts.
+#[test]
+fn a_reservation_behind_a_withdrawal_of_its_second_is_another_one() {
+    let (_dir, opened) = opened();
+    let of_a_second = |n| {
+        let line = |kind, channel| line(person(n), kind, -900, channel);
+        vec![
+            line(Reservation, Channel::IdCardRegister),
+            line(Withdrawal, Channel::EService),
+            line(Reservation, Channel::IdCardRegister),
+        ]
+    };
+    let is_reserved = |n| opened.reader.snapshot().state(person(n)).is_reserved();
+    // Whole, and cut behind each line; then sent again.
+    for (n, cut) in [(1, 3), (2, 1), (3, 2)] {
+        opened.import(of_a_second(n)[..cut].to_vec()).expect("imported");
+        for _ in 0..2 {
+            opened.import(of_a_second(n)).expect("imported");
+            assert!(is_reserved(n), "cut behind {cut}");
+            assert_eq!(opened.reader.entry(person(n)).expect("readable").events().len(), 3);
+        }
+    }
+    assert_eq!(opened.states(), states_of(&opened.all_events()));
+    opened.import(of_a_second(4)[..2].to_vec()).expect("imported");
+    assert_eq!(opened.import(of_a_second(4)[..2].to_vec()).map(|told| told.recorded), Ok(0));
+    assert!(!is_reserved(4));
+}
+
 /// A history is read and written whole, and must fit into a backup.
 #[test]
 fn a_history_does_not_grow_without_end() {
