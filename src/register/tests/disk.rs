@@ -108,6 +108,16 @@ impl Disk {
         Self(Arc::new(Mutex::new(Platter { synced, seen: bytes, ..Platter::default() })))
     }
 
+    /// Holds what the other one holds from now on: the file was exchanged.
+    pub(super) fn put_back(&self, other: &Self) {
+        let (synced, seen) = {
+            let other = other.platter();
+            (other.synced.clone(), other.seen.clone())
+        };
+        let mut platter = self.platter();
+        (platter.synced, platter.seen, platter.unsynced) = (synced, seen, Vec::new());
+    }
+
     fn platter(&self) -> MutexGuard<'_, Platter> {
         self.0.lock().expect("no test panics with it")
     }

@@ -178,3 +178,31 @@ fn a_stopped_writer_says_so() {
     let refused = runtime.block_on(import(&commander, Vec::new()));
     assert!(matches!(refused, Err(CommandError::Unavailable { .. })));
 }
+
+/// A file exchanged for an older one, or a disk that lied about what it had synced: what
+/// readers were shown is ahead of it, and is not written on from there.
+#[test]
+fn a_store_that_went_back_is_not_written_on() {
+    let disk = Disk::default();
+    let opened = Opened::with(disk.opener()).expect("it opens");
+    opened.submit(reserve(person(1))).expect("allowed");
+    let before = disk.after_power_loss(Left::Nothing);
+    opened.submit(reserve(person(2))).expect("allowed");
+    let whole = disk.after_power_loss(Left::Nothing);
+    disk.fail_from(disk.operations());
+    assert!(matches!(opened.submit(reserve(person(3))), Err(CommandError::Unavailable { .. })));
+    disk.put_back(&before);
+    disk.heal();
+    let opened_before = disk.openings();
+    until(|| disk.openings() >= opened_before + 2);
+    assert!(
+        matches!(&*opened.commander.health(), Health::Failed { reason, .. } if reason.contains("are gone"))
+    );
+    assert!(matches!(opened.submit(reserve(person(3))), Err(CommandError::Unavailable { .. })));
+    assert!(opened.reader.snapshot().state(person(2)).is_reserved(), "as it was told");
+    disk.put_back(&whole);
+    until(|| *opened.commander.health() == Health::Ok);
+    opened.submit(reserve(person(3))).expect("allowed");
+    assert_eq!(opened.states(), states_of(&opened.all_events()));
+    opened.reader.verify_chain().expect("whole");
+}

@@ -187,3 +187,21 @@ fn an_import_of_which_a_chunk_without_a_number_was_refused_is_not_complete() {
     assert!(opened.import([withdrawn(1, 3 * DAY), lasting(1)].concat()).is_ok());
     assert!(!opened.reader.snapshot().state(person(1)).is_reserved());
 }
+
+/// What comes behind a chunk that was lost would be out of order for it, and an import
+/// with a hole in it is not whole.
+#[test]
+fn an_import_of_which_the_disk_refused_a_chunk_has_ended() {
+    let (disk, opened) = opened();
+    let run = opened.commander.import_run(true);
+    send(&opened, &run, withdrawn(1, 3 * DAY));
+    let next = |lines| opened.runtime.block_on(async { run.send(lines).await?.outcome().await });
+    disk.fail_from(disk.operations());
+    assert!(matches!(next(withdrawn(2, 3 * DAY)), Err(CommandError::Unavailable { .. })));
+    disk.heal();
+    until(|| *opened.commander.health() == Health::Ok);
+    assert_eq!(next(lasting(2)), Err(CommandError::ImportEnded));
+    run.finish();
+    assert!(!has_ended(&opened, 1), "what was to come of it, nobody knows");
+    assert_eq!(events_of(&opened, 2), 0);
+}

@@ -363,3 +363,28 @@ fn a_history_is_the_same_after_an_import_however_it_is_cut() {
         assert_eq!(opened.all_events().len(), recorded, "round {round}");
     }
 }
+
+/// An end is made ready minutes before its second; an import may tell of it anew until
+/// then, with the same end.
+#[test]
+fn what_was_made_ready_follows_an_import() {
+    let disk = Disk::default();
+    let opened = Opened::with_clock(disk.opener(), 10_000).expect("it opens");
+    let (number, end) = (person(1), 14_000);
+    opened.submit(reserve(number)).expect("allowed");
+    opened.submit(withdraw_until(number, end)).expect("allowed");
+    opened.hand.set(moment(end - 60));
+    // Between two commands the writer makes ready what is near, every few milliseconds.
+    let begun = std::time::Instant::now();
+    for n in (2..).take_while(|_| begun.elapsed() < std::time::Duration::from_millis(100)) {
+        opened.submit(reserve(person(n))).expect("allowed");
+    }
+    let again = line(number, Withdrawal, 11_000, Channel::EService);
+    let again = ImportLine { reserve_again_at: Some(moment(end)), ..again };
+    opened.import(vec![line(number, Reservation, 10_500, Channel::IdCardRegister), again]).expect("imported");
+    opened.hand.set(moment(end));
+    until(|| opened.reader.snapshot().state(number).is_reserved());
+    assert_eq!(opened.reader.entry(number).expect("readable").events().len(), 5);
+    assert_eq!(opened.states(), states_of(&opened.all_events()));
+    opened.reader.verify_chain().expect("whole");
+}
