@@ -65,7 +65,7 @@ free_port; office=$port
         s#192\.0\.2\.10#127.0.0.1#; s#/etc/peselgate/verification#$dir/peselgate#"
     printf '[data]\ndirectory = "%s"\n[admin]\nlisten = "127.0.0.1:%s"\n' "$dir/served" "$office"
 } >"$dir/served.toml"
-sed "s#192\.0\.2\.11:8443#127.0.0.1:$gate#; s#192\.0\.2\.12:8443#127.0.0.1:1#; s#check port 8082#check port $ready#
+sed "s#192\.0\.2\.11:8443#127.0.0.1:$gate#; s#check port 8082#check port $ready#
     s#bind :443#bind 127.0.0.1:$front#; s#maxconn 20000#maxconn 100#" config/haproxy.cfg >"$dir/haproxy.cfg"
 printf 'listen state\n    mode http\n    bind 127.0.0.1:%s\n    stats enable\n    stats uri /\n' "$state" >>"$dir/haproxy.cfg"
 "$program" init --data-dir "$dir/served" --environment test >"$dir/init"
@@ -81,10 +81,10 @@ haproxy -f "$dir/haproxy.cfg" >"$dir/error.log" 2>&1 &
 pids+=($!)
 for _ in $(seq 100); do
     curl -s "http://127.0.0.1:$state/;csv" >"$dir/state" || true
-    if grep -q '^gateways,gateway-1,.*,UP,.*,L7OK,' "$dir/state"; then break; fi
+    if grep -q '^gateway,gateway-1,.*,UP,.*,L7OK,' "$dir/state"; then break; fi
     sleep 0.1
 done
-grep '^gateways,gateway-1,.*,UP,.*,L7OK,' "$dir/state" >"$dir/up" || { cat "$dir/state" "$dir/error.log" >&2; exit 1; }
+grep '^gateway,gateway-1,.*,UP,.*,L7OK,' "$dir/state" >"$dir/up" || { cat "$dir/state" "$dir/error.log" >&2; exit 1; }
 answers="$(through "https://127.0.0.1:$front" "$dir/served.key" 127.0.0.2) $(through "https://127.0.0.1:$front" "$dir/served.key" 127.0.0.3)"
 echo "allowed, another: $answers"
 [ "$answers" = "200 403" ]
