@@ -36,7 +36,8 @@ impl Parts {
         });
         let register = register.map_err(|_| InstanceError::new("register", "its opening panicked"));
         let (register, (trail, (directory, access, access_thread))) = (register??, rest?);
-        // Nothing is written before it is known that they belong together.
+        // Nothing new is put on record before it is known that they belong together; a
+        // torn tail of the trail has been set aside by now.
         agree(data, &register, &trail)?;
         clock.has_recorded(register.snapshot().as_of());
         if let Some(stamp) = trail.recovered().last_stamp {

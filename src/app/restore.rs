@@ -33,7 +33,8 @@ pub fn restore(input: impl Read, data_directory: &Path) -> Result<Held, Instance
     if !is_free(data_directory).map_err(|error| at(data_directory, error))? {
         return refused(data_directory, "is not empty; a backup is restored into a new directory");
     }
-    let restored = build(input, data_directory, &partial);
+    let data = DataDir::lock(&partial).map_err(|error| InstanceError::new("restore", error))?;
+    let restored = build(input, &data, data_directory, &partial);
     if restored.is_err() && partial.exists() {
         // The first error is the one to tell.
         drop(fs::remove_dir_all(&partial));
@@ -41,15 +42,13 @@ pub fn restore(input: impl Read, data_directory: &Path) -> Result<Held, Instance
     restored
 }
 
-fn build(input: impl Read, place: &Path, partial: &Path) -> Result<Held, InstanceError> {
-    let data = DataDir::lock(partial).map_err(|error| InstanceError::new("restore", error))?;
+/// Whoever holds `data` keeps everybody from starting on a part of it.
+fn build(input: impl Read, data: &DataDir, place: &Path, partial: &Path) -> Result<Held, InstanceError> {
     let held =
-        through(input, Restoring::into_new(&data)).map_err(|error| InstanceError::new("restore", error))?;
+        through(input, Restoring::into_new(data)).map_err(|error| InstanceError::new("restore", error))?;
     File::open(partial).and_then(|directory| directory.sync_all()).map_err(|error| at(partial, error))?;
     fs::rename(partial, place).map_err(|error| at(place, error))?;
     sync_name(place).map_err(|error| at(place, error))?;
-    // Held until here: nobody could start on a part of it.
-    drop(data);
     Ok(held)
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::instance::InstanceError;
 use crate::clock::Clock;
-use crate::datadir::DataDir;
+use crate::datadir::{DataDir, sync_name};
 use crate::register::{ExchangedSet, RegisterConfig};
 
 /// Writes the set to a new file, mode 0600; gives back what to tell.
@@ -35,7 +35,12 @@ pub fn export(data_directory: &Path, output: &Path, as_json: bool) -> Result<Str
     let failed = |error| InstanceError::new(&output.display().to_string(), error);
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(output).map_err(failed)?;
-    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+    let written = file.write_all(&bytes).and_then(|()| file.sync_all()).and_then(|()| sync_name(output));
+    if written.is_err() {
+        // Half of one is in the way of the next try; the first error is the one to tell.
+        drop(std::fs::remove_file(output));
+    }
+    written.map_err(failed)?;
     Ok(told(&set, bytes.len(), as_json))
 }
 

@@ -26,8 +26,8 @@ use crate::environment::Environment;
 /// segments are to be.
 const FIRST_SEGMENT_BYTES: u64 = 1024 * 1024;
 
-/// A trail that was found sound and on which this run has written nothing yet: what it
-/// says can be compared with the other stores first.
+/// A trail that was found sound, its torn tail set aside if it had one, and on which this
+/// run has put nothing on record yet: what it says can be compared with the other stores first.
 pub struct FoundTrail {
     engine: Engine,
     environment: Environment,

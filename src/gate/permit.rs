@@ -170,15 +170,27 @@ impl Permit {
         Ok(())
     }
 
-    /// The numbers charged so far are answered: they stay charged.
-    pub fn spend(&mut self) {
-        self.unspent = None;
+    /// The numbers charged so far are on their way to the record: they stay charged, also
+    /// where nobody waits for the answer any more.
+    pub fn spend(&mut self) -> Spent {
+        Spent(self.unspent.take())
+    }
+
+    /// They were not put on record, so nothing is answered, and a refusal costs nothing.
+    pub fn give_back(&mut self, Spent(charged): Spent) {
+        if let Some(charged) = charged {
+            self.add(charged);
+        }
     }
 
     fn add(&mut self, later: Charged) {
         self.unspent = Some(self.unspent.map_or(later, |earlier| earlier.and_then(later)));
     }
 }
+
+/// What was [spent](Permit::spend); for good when it is dropped.
+#[derive(Debug)]
+pub struct Spent(Option<Charged>);
 
 impl Drop for Permit {
     fn drop(&mut self) {

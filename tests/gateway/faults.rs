@@ -215,6 +215,10 @@ fn a_full_disk_is_waited_out() {
     if let Some(refusal) = refusal {
         let code = refusal.get("error").or_else(|| refusal.get("code"));
         assert_eq!(code, Some(&json!("audit-unavailable")), "{refusal}");
+        // What was under way to the disk was not answered, and cost nothing.
+        let left = Caller::new(instance.verification, &key).get("/v1/limits").good();
+        let spent = 1_000_000_000 - left["remaining"]["day"].as_u64().expect("a number");
+        assert!(spent <= told.len() as u64 + 1, "{spent} for {} answers", told.len());
     }
     assert!(!told.is_empty());
     let mut caller = Caller::new(instance.verification, &key);

@@ -81,6 +81,12 @@ fn a_refused_request_costs_nothing_and_an_answered_one_what_it_asked() {
     assert_eq!(limited.left(), left);
     let mut permit = limited.admit(1).expect("within");
     permit.charge_more(cells(9)).expect("within");
+    // Not put on record after all.
+    let spent = permit.spend();
+    permit.give_back(spent);
+    drop(permit);
+    assert_eq!(limited.left(), left);
+    let mut permit = limited.admit(10).expect("within");
     permit.spend();
     drop(permit);
     assert_eq!(limited.left().day_remaining, 83);

@@ -59,9 +59,12 @@ pub(super) async fn verify(
         Err(NoAnswer::Unknown(..)) => Item::Refused(Refusal::RegisterUnavailable),
     });
     let pending = worker.recorder.record_batch(&verification, items).map_err(unrecorded)?;
-    permit.spend();
+    let spent = permit.spend();
     worker.tally.decided_in(arrived.elapsed().saturating_sub(body.waited.unwrap_or_default()));
-    let receipt = pending.await.map_err(|lost| Problem::audit_unavailable(lost.since))?;
+    let receipt = pending.await.map_err(|lost| {
+        permit.give_back(spent);
+        Problem::audit_unavailable(lost.since)
+    })?;
 
     let mut out = BytesMut::with_capacity(192 + results.len() * 128);
     render::batch_head(&mut out, &receipt, register);

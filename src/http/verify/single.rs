@@ -57,9 +57,12 @@ pub(super) async fn verify(
     };
     let item = Item::verified(query.ordinal(), told(&answer));
     let pending = worker.recorder.record_single(&verification, item).map_err(unrecorded)?;
-    permit.spend();
+    let spent = permit.spend();
     worker.tally.decided_in(arrived.elapsed().saturating_sub(body.waited.unwrap_or_default()));
-    let receipt = pending.await.map_err(|lost| Problem::audit_unavailable(lost.since))?;
+    let receipt = pending.await.map_err(|lost| {
+        permit.give_back(spent);
+        Problem::audit_unavailable(lost.since)
+    })?;
 
     worker.tally.verified(if answer.reserved() { Verdict::Reserved } else { Verdict::NotReserved });
     let bytes = worker.write_body(|out| render::single(out, &receipt, &answer, register));

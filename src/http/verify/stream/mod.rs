@@ -104,11 +104,11 @@ impl Stream {
             let rest = asked.split_off(usize::try_from(permit.numbers()).unwrap_or(wanted).min(wanted));
             let out = {
                 let (pending, answered) = self.record(&permit, &asked).await?;
-                permit.spend();
-                let receipt = input
-                    .read_on_while(pending)
-                    .await
-                    .map_err(|lost| Problem::audit_unavailable(lost.since))?;
+                let spent = permit.spend();
+                let receipt = input.read_on_while(pending).await.map_err(|lost| {
+                    permit.give_back(spent);
+                    Problem::audit_unavailable(lost.since)
+                })?;
                 self.render(&receipt, &asked, &answered)
             };
             self.next_index += asked.len() as u64;
