@@ -195,7 +195,7 @@ impl AccessWriter {
     /// Deactivates a token for good; doing so again changes nothing.
     ///
     /// # Errors
-    /// [`AccessError::NotFound`].
+    /// [`AccessError::NotFound`], [`AccessError::LastOperator`].
     pub async fn deactivate_token(&self, id: KeyId) -> Result<Arc<TokenRecord>, AccessError> {
         self.send(|reply| Command::DeactivateToken(id, reply)).await
     }
