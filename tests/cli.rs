@@ -181,6 +181,7 @@ fn every_command_documents_its_exit_status() {
         "token issue",
         "token list",
         "token deactivate",
+        "token recover",
         "snapshot export",
         "snapshot inspect",
         "audit dump",

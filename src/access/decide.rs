@@ -11,7 +11,7 @@ use super::key::{KeyRecord, NewKey};
 use super::key_limits::KeyLimits;
 use super::limiter::KeyLimiter;
 use super::store::Entry;
-use super::token::{NewToken, TokenRecord};
+use super::token::{NewToken, Role, TokenRecord};
 use crate::clock::Moment;
 use crate::environment::Environment;
 use crate::limits::CREDENTIALS_MAX;
@@ -128,9 +128,22 @@ pub(super) fn change_key(
     Ok(Some(next))
 }
 
-/// The token's next record, or `None` when it is deactivated already.
-pub(super) fn deactivate_token(record: &TokenRecord, now: Moment) -> Option<TokenRecord> {
-    record.is_active().then(|| TokenRecord { deactivated_at: Some(now), ..record.clone() })
+/// The token's next record, or `None` when it is deactivated already. The last active
+/// operator's stays: keys and tokens would be nobody's to change any more.
+pub(super) fn deactivate_token(
+    directory: &Directory,
+    record: &TokenRecord,
+    now: Moment,
+) -> Result<Option<TokenRecord>, AccessError> {
+    if !record.is_active() {
+        return Ok(None);
+    }
+    let is_operator = |token: &TokenRecord| token.is_active() && token.roles.has(Role::Operator);
+    let is_other = |token: &Arc<TokenRecord>| token.id != record.id && is_operator(token);
+    if is_operator(record) && !directory.unsorted_tokens().any(is_other) {
+        return Err(AccessError::LastOperator);
+    }
+    Ok(Some(TokenRecord { deactivated_at: Some(now), ..record.clone() }))
 }
 
 /// Applies an entry to the directory that will be published.

@@ -336,7 +336,8 @@ fn change_key(draft: &mut Draft, id: KeyId, change: KeyChange) -> Result<Arc<Key
 
 fn deactivate_token(draft: &mut Draft, id: KeyId) -> Result<Arc<TokenRecord>, Failed> {
     let record = Arc::clone(draft.directory.token(&id).ok_or(AccessError::NotFound)?);
-    let Some(next) = decide::deactivate_token(&record, draft.now) else { return Ok(record) };
+    let next = decide::deactivate_token(&draft.directory, &record, draft.now)?;
+    let Some(next) = next else { return Ok(record) };
     let next = Arc::new(next);
     draft.put(Entry::Token(Arc::clone(&next)));
     Ok(next)

@@ -119,13 +119,17 @@ impl Directory {
 
     /// All tokens, oldest first.
     pub fn tokens(&self) -> impl ExactSizeIterator<Item = &Arc<TokenRecord>> {
-        let mut tokens: Vec<_> = self.tokens.iter().collect();
+        let mut tokens: Vec<_> = self.unsorted_tokens().collect();
         tokens.sort_unstable_by_key(|token| (token.created_at(), token.id()));
         tokens.into_iter()
     }
 
     pub(super) fn unsorted_keys(&self) -> impl Iterator<Item = &Arc<KeyRecord>> {
         self.keys.iter().map(KeySlot::record)
+    }
+
+    pub(super) fn unsorted_tokens(&self) -> impl Iterator<Item = &Arc<TokenRecord>> {
+        self.tokens.iter()
     }
 
     pub(super) fn put_key(&mut self, record: Arc<KeyRecord>) {

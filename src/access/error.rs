@@ -17,6 +17,8 @@ pub enum AccessError {
     /// The caller's fault: the allow-list was not judged by the rules of this
     /// environment.
     AddressesOfOtherEnvironment,
+    /// The caller's fault: without this token nobody could issue another.
+    LastOperator,
     /// The caller's fault: a token with every role, asked for in production.
     EveryRoleInProduction,
     /// As many keys or tokens as [`CREDENTIALS_MAX`] are on record.
@@ -41,6 +43,9 @@ impl fmt::Display for AccessError {
             Self::IdempotencyMismatch => f.write_str("the idempotency key was used with another request"),
             Self::AddressesOfOtherEnvironment => {
                 f.write_str("the allow-list was not judged by the rules of this environment")
+            }
+            Self::LastOperator => {
+                f.write_str("the last active token with the role operator stays: issue another one first")
             }
             Self::EveryRoleInProduction => f.write_str("a token has one role in production"),
             Self::Full => write!(f, "{CREDENTIALS_MAX} keys or tokens are on record"),

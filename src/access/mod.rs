@@ -50,4 +50,4 @@ pub(crate) use limiter::{Charged, OverLimit};
 pub use names::{BadWord, ChannelName, Institution, Krs, Name, Regon, Teryt};
 pub use store::{OpenError, StoreError};
 pub use token::{NewToken, Role, Roles, TokenRecord};
-pub use writer::{AccessThread, AccessWriter, Issued, create, open};
+pub use writer::{AccessThread, AccessWriter, Issued, create, environment_of, open};

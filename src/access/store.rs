@@ -131,18 +131,25 @@ impl Store {
 
     /// Opens the file. An empty one is a lost one, and none is made in its place.
     pub(super) fn open(path: &Path, environment: Environment) -> Result<Self, OpenError> {
-        let file = OpenOptions::new().read(true).write(true).open(path).map_err(OpenError::Io)?;
-        if file.metadata().map_err(OpenError::Io)?.len() == 0 {
-            return Err(OpenError::Io(io::Error::new(io::ErrorKind::InvalidData, "the file is empty")));
-        }
-        Self::over(FileBackend::new(file).map_err(not_opened)?, environment)
+        Self::over(file_at(path)?, environment)
+    }
+
+    /// The environment that the store in this file is marked with.
+    pub(super) fn environment_of(path: &Path) -> Result<Environment, OpenError> {
+        let database = database_over(file_at(path)?)?;
+        let reading = database.begin_read().map_err(not_opened)?;
+        let settings = reading.open_table(SETTINGS).map_err(not_opened)?;
+        let found = settings.get("environment").map_err(not_opened)?.map(|found| found.value().to_owned());
+        let known = [Environment::Test, Environment::Production];
+        known.into_iter().find(|known| found.as_deref() == Some(known.name())).ok_or_else(|| {
+            let why = "it names no environment".to_owned();
+            OpenError::Damaged { table: "settings", record: "environment".to_owned(), why }
+        })
     }
 
     /// Opens the database over any storage.
     pub(super) fn over(backend: impl StorageBackend, environment: Environment) -> Result<Self, OpenError> {
-        let database =
-            Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend).map_err(not_opened)?;
-        let store = Self { database, environment };
+        let store = Self { database: database_over(backend)?, environment };
         store.settle()?;
         Ok(store)
     }
@@ -269,6 +276,18 @@ impl Store {
         write(&writing)?;
         writing.commit().map_err(failed)
     }
+}
+
+fn file_at(path: &Path) -> Result<FileBackend, OpenError> {
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(OpenError::Io)?;
+    if file.metadata().map_err(OpenError::Io)?.len() == 0 {
+        return Err(OpenError::Io(io::Error::new(io::ErrorKind::InvalidData, "the file is empty")));
+    }
+    FileBackend::new(file).map_err(not_opened)
+}
+
+fn database_over(backend: impl StorageBackend) -> Result<Database, OpenError> {
+    Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend).map_err(not_opened)
 }
 
 fn remember(

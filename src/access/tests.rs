@@ -220,6 +220,45 @@ fn the_same_request_twice_in_one_batch_issues_one_key() {
 }
 
 #[test]
+fn the_last_active_operator_stays() {
+    let world = test_world();
+    let name = |text| Name::parse(text).expect("name");
+    let operator = || world.issue_token(NewToken::operator(name("Anna"))).0.id();
+    let deactivated = |id| wait(world.writer.deactivate_token(id)).map(|record| record.is_active());
+    let (first, (auditor, _)) = (operator(), world.issue_token(NewToken::auditor(name("Ewa"))));
+    assert_eq!(deactivated(first), Err(AccessError::LastOperator));
+    assert_eq!(deactivated(auditor.id()), Ok(false), "only operators are held");
+    let second = operator();
+    assert_eq!(deactivated(second), Ok(false));
+    assert_eq!(deactivated(first), Err(AccessError::LastOperator), "one that is deactivated is none");
+    assert_eq!(deactivated(second), Ok(false), "a second time changes nothing");
+    let (every, _) = world.issue_token(NewToken::every_role(name("demo")));
+    assert_eq!(deactivated(first), Ok(false));
+    assert_eq!(deactivated(every.id()), Err(AccessError::LastOperator));
+}
+
+#[test]
+fn of_operators_that_go_at_once_one_stays() {
+    let world = test_world();
+    let name = Name::parse("Anna").expect("name");
+    let ids: Vec<_> = (0..20).map(|_| world.issue_token(NewToken::operator(name.clone())).0.id()).collect();
+    let refused = wait(async {
+        let leave = |id| {
+            let writer = world.writer.clone();
+            tokio::spawn(async move { writer.deactivate_token(id).await })
+        };
+        let tasks: Vec<_> = ids.iter().map(|id| leave(*id)).collect();
+        let mut refused = 0;
+        for task in tasks {
+            refused += usize::from(task.await.expect("no panic").is_err());
+        }
+        refused
+    });
+    assert_eq!(refused, 1);
+    assert_eq!(world.reader.load().tokens().filter(|token| token.is_active()).count(), 1);
+}
+
+#[test]
 fn a_closed_writer_answers_unavailable() {
     let mut world = test_world();
     world.thread.take().expect("running").close();

@@ -19,7 +19,7 @@ use super::idempotency::IdempotencyKey;
 use super::key::{KeyRecord, NewKey};
 use super::key_limits::KeyLimits;
 use super::limiter::KeyLimiter;
-use super::store::{OpenError, Store};
+use super::store::{OpenError, Store, guarded_opening};
 use super::time::{LimiterTime, Ticks};
 use super::token::{NewToken, TokenRecord};
 use crate::clock::Clock;
@@ -33,6 +33,14 @@ use crate::secret::{KeyId, PlainCredential};
 /// When there is a file already, or the disk fails.
 pub fn create(path: &Path, environment: Environment) -> Result<(), OpenError> {
     Store::create(path, environment)?.close().map_err(OpenError::Store)
+}
+
+/// The environment whose keys and tokens a store of access holds.
+///
+/// # Errors
+/// [`OpenError`]: the file is not there or can't be used, or does not say.
+pub fn environment_of(path: &Path) -> Result<Environment, OpenError> {
+    guarded_opening(|| Store::environment_of(path))
 }
 
 /// Opens the store of access, loads the directory and starts the writer's thread.
@@ -195,7 +203,7 @@ impl AccessWriter {
     /// Deactivates a token for good; doing so again changes nothing.
     ///
     /// # Errors
-    /// [`AccessError::NotFound`].
+    /// [`AccessError::NotFound`], [`AccessError::LastOperator`].
     pub async fn deactivate_token(&self, id: KeyId) -> Result<Arc<TokenRecord>, AccessError> {
         self.send(|reply| Command::DeactivateToken(id, reply)).await
     }

@@ -1,6 +1,7 @@
 //! `peselgate init`: a data directory and the first operator token.
 
-use std::fs::OpenOptions;
+use std::fmt;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use crate::access::{KeyLimits, Name, NewToken};
 use crate::clock::Clock;
 use crate::datadir::{DataDir, sync_name};
 use crate::environment::Environment;
-use crate::secret::PlainCredential;
+use crate::secret::{KeyId, PlainCredential};
 
 /// Makes the directory with an empty register, a trail and an access store, all for this
 /// environment, and an operator token; returns the file that holds the token.
@@ -75,27 +76,64 @@ fn make(data: &DataDir, environment: Environment, token_file: &Path) -> Result<(
         .map_err(|error| InstanceError::new("register", error))?;
     crate::access::create(&data.access(), environment)
         .map_err(|error| InstanceError::new("access store", error))?;
-    let limits = KeyLimits::new(200, 1_000, 1_000_000).map_err(|error| InstanceError::new("init", error))?;
-    let (reader, access, thread) = crate::access::open(&data.access(), environment, clock, limits)
-        .map_err(|error| InstanceError::new("access store", error))?;
-    let label = Name::parse("first operator").map_err(|error| InstanceError::new("init", error))?;
-    let issued = control_runtime()?.block_on(access.issue_token(NewToken::operator(label), None));
-    drop((reader, access));
-    thread.close();
-    let issued = issued.map_err(|error| InstanceError::new("access store", error))?;
-    let plain = issued.plain.ok_or_else(|| InstanceError::new("init", "no token was issued"))?;
+    let (_, plain) = issue_operator(data, environment, clock, "first operator")?;
     write_secret(token_file, &plain)
         .map_err(|error| InstanceError::new(&token_file.display().to_string(), error))
 }
 
+/// Issues an operator token in the access store of a directory that nobody serves.
+pub(super) fn issue_operator(
+    data: &DataDir,
+    environment: Environment,
+    clock: Clock,
+    label: &str,
+) -> Result<(KeyId, PlainCredential), InstanceError> {
+    let failed = |error: &dyn fmt::Display| InstanceError::new("access store", error);
+    let label = Name::parse(label).map_err(|error| failed(&error))?;
+    // No key is issued here: any limits will do.
+    let limits = KeyLimits::new(200, 1_000, 1_000_000).map_err(|error| failed(&error))?;
+    let (reader, access, thread) =
+        crate::access::open(&data.access(), environment, clock, limits).map_err(|error| failed(&error))?;
+    let issued = control_runtime()?.block_on(access.issue_token(NewToken::operator(label), None));
+    drop((reader, access));
+    thread.close();
+    let issued = issued.map_err(|error| failed(&error))?;
+    let plain = issued.plain.ok_or_else(|| failed(&"no token was issued"))?;
+    Ok((issued.record.id(), plain))
+}
+
 /// Writes a credential into a new file that its owner alone reads.
 pub(super) fn write_secret(path: &Path, plain: &PlainCredential) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    let written =
-        writeln!(file, "{}", plain.reveal()).and_then(|()| file.sync_all()).and_then(|()| sync_name(path));
-    if written.is_err() {
-        // Half of one is in the way, and opens nothing.
-        drop(std::fs::remove_file(path));
+    SecretFile::create(path)?.keep(plain)
+}
+
+/// A new file for a credential that its owner alone reads, taken away again unless the
+/// credential gets into it: half of one is in the way, and opens nothing.
+pub(super) struct SecretFile {
+    path: PathBuf,
+    file: File,
+    is_kept: bool,
+}
+
+impl SecretFile {
+    pub(super) fn create(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        Ok(Self { path: path.to_owned(), file, is_kept: false })
     }
-    written
+
+    pub(super) fn keep(mut self, plain: &PlainCredential) -> io::Result<()> {
+        writeln!(self.file, "{}", plain.reveal())?;
+        self.file.sync_all()?;
+        sync_name(&self.path)?;
+        self.is_kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for SecretFile {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            drop(std::fs::remove_file(&self.path));
+        }
+    }
 }

@@ -6,7 +6,8 @@
 //! - `parts`: register, access and trail, opened together.
 //! - [`reload`]: what SIGHUP exchanges in them.
 //! - [`demo`]: the test environment in one go.
-//! - [`serve`], [`init`], [`audit`], [`snapshot`], [`restore`]: the server commands.
+//! - [`serve`], [`init`], [`recover`], [`audit`], [`snapshot`], [`restore`]: the server
+//!   commands.
 
 pub mod audit;
 pub mod blueprint;
@@ -17,6 +18,7 @@ pub mod instance;
 mod notify;
 mod parts;
 mod process;
+pub mod recover;
 pub mod reload;
 pub mod restore;
 pub mod serve;

@@ -51,7 +51,7 @@ use client::Client;
 use credential::{ADMIN_TOKEN, Bearer, KEY};
 use error::{CliError, Exit};
 use key_args::KeyCommand;
-use token_args::TokenCommand;
+use token_args::{TokenCommand, TokenRequest};
 
 /// Runs one command. The exit statuses are in each command's help; 2 is always
 /// "not done", a wrong command line included.
@@ -125,12 +125,13 @@ fn dispatch(command: &Command) -> Result<Exit, CliError> {
             })?;
             block_on(key::run(command, &client))
         }
-        Command::Token(command) => {
-            let client = admin(match command {
-                TokenCommand::Issue(args) => &args.admin,
-                TokenCommand::List { admin, .. } | TokenCommand::Deactivate { admin, .. } => admin,
+        Command::Token(TokenCommand::Recover(args)) => server::token_recover(args),
+        Command::Token(TokenCommand::Asking(request)) => {
+            let client = admin(match request {
+                TokenRequest::Issue(args) => &args.admin,
+                TokenRequest::List { admin, .. } | TokenRequest::Deactivate { admin, .. } => admin,
             })?;
-            block_on(token::run(command, &client))
+            block_on(token::run(request, &client))
         }
         Command::Completions { shell } => {
             let mut text = Vec::new();

@@ -4,6 +4,7 @@
 use super::args::{AuditCheckArgs, AuditDumpArgs, DemoArgs, InitArgs, ServeArgs, SnapshotCommand};
 use super::console;
 use super::error::{CliError, Exit};
+use super::token_args::TokenRecoverArgs;
 use crate::app::audit::Verdict;
 use crate::app::demo::DemoOptions;
 use crate::app::instance::InstanceError;
@@ -45,6 +46,12 @@ pub(super) fn init(args: &InitArgs) -> Result<Exit, CliError> {
         args.environment,
         token_file.display()
     ))?;
+    Ok(Exit::Done)
+}
+
+pub(super) fn token_recover(args: &TokenRecoverArgs) -> Result<Exit, CliError> {
+    let id = crate::app::recover::recover(&args.data_dir, &args.token_file)?;
+    console::say(&format!("operator token {id} is in {}", args.token_file.display()))?;
     Ok(Exit::Done)
 }
 

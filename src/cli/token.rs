@@ -1,4 +1,4 @@
-//! `token …`: issue, list, deactivate.
+//! `token …`: issue, list, deactivate; see `server` for `recover`.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -8,20 +8,20 @@ use super::console;
 use super::error::{CliError, Exit};
 use super::issued::Kind;
 use super::table::{aligned, cell};
-use super::token_args::{TokenCommand, TokenIssueArgs};
+use super::token_args::{TokenIssueArgs, TokenRequest};
 
 const TOKEN: Kind = Kind { word: "token", path: "/admin/v1/tokens" };
 
-pub(super) async fn run(command: &TokenCommand, client: &Client) -> Result<Exit, CliError> {
+pub(super) async fn run(command: &TokenRequest, client: &Client) -> Result<Exit, CliError> {
     match command {
-        TokenCommand::Issue(args) => {
+        TokenRequest::Issue(args) => {
             TOKEN.issue(&request(args)?, (args.output.as_deref(), args.json), client).await?;
         }
-        TokenCommand::List { json, .. } => {
+        TokenRequest::List { json, .. } => {
             let answer: Value = client.json(Method::GET, TOKEN.path, None).await?;
             console::say(&if *json { answer.to_string() } else { table(&answer)? })?;
         }
-        TokenCommand::Deactivate { id, json, .. } => {
+        TokenRequest::Deactivate { id, json, .. } => {
             let path = TOKEN.of(id, "deactivate")?;
             let record: Value = client.json(Method::POST, &path, Some(&json!({}))).await?;
             console::say(&if *json { record.to_string() } else { format!("{id} is deactivated") })?;

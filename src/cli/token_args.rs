@@ -8,8 +8,22 @@ use clap::{Args, Subcommand};
 use super::args::{AdminArgs, EXIT_PLAIN};
 use crate::register::Channel;
 
+const EXIT_RECOVER: &str = "Exit status: 0 done, 2 not done.\n\n\
+    For a gateway that is stopped and whose operator tokens are lost: those on record stay as they are, \
+    and the new one can deactivate them. It is labelled `recovered operator`.";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
+    #[command(flatten)]
+    Asking(TokenRequest),
+    /// Issue another operator token in the directory of a stopped gateway.
+    #[command(after_help = EXIT_RECOVER)]
+    Recover(TokenRecoverArgs),
+}
+
+/// What a running gateway is asked for.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenRequest {
     /// Issue a token; it is shown this once.
     #[command(after_help = EXIT_PLAIN)]
     Issue(TokenIssueArgs),
@@ -33,6 +47,16 @@ pub(crate) enum TokenCommand {
         #[command(flatten)]
         admin: AdminArgs,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenRecoverArgs {
+    /// The gateway's data directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// The new file for the token, mode 0600.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -70,6 +70,8 @@ codes! {
     BackupRunning = "backup-running", 409, "A backup is being made already";
     /// The same idempotency key with another request.
     IdempotencyMismatch = "idempotency-mismatch", 409, "The idempotency key was used for another request";
+    /// Deactivating the only token that could issue another.
+    LastOperator = "last-operator", 409, "The token is the last operator's";
     /// Messages of a feed before this one are missing; `expected` is the first.
     FeedGap = "feed-gap", 409, "Messages of the feed are missing before this one";
     /// Taken so long ago that its answer is not remembered.

@@ -29,6 +29,7 @@ mod kills;
 mod leaving;
 mod limits;
 mod operations;
+mod operators;
 mod places;
 mod proxy;
 mod register;

@@ -219,6 +219,12 @@ pub(super) fn access_refusals(prober: &mut Prober) {
         prober.expect(&operation, &request.clone().json(&other), 409, "idempotency-mismatch");
         prober.expect(&operation, &request.json(&unacceptable), 422, "invalid-value");
     }
+    let listed = request("GET", "/admin/v1/tokens").bearer(&prober.demo.token()).send(prober.demo.admin);
+    let last = listed.json()["tokens"][0]["id"].as_str().expect("the demo's").to_owned();
+    let operation = prober.operation("deactivateToken");
+    let target = operation.path.replace("{id}", &last);
+    let request = request("POST", &target).bearer(&prober.demo.token());
+    prober.expect(&operation, &request, 409, "last-operator");
     for (id, body) in [
         ("setAddresses", json!({"addresses": ["0.0.0.0/0"]})),
         ("setLimits", json!({"per_second": 0, "burst": 1, "per_day": 1})),

@@ -150,6 +150,7 @@ impl From<AccessError> for Problem {
             AccessError::NotFound => Self::not_found(),
             AccessError::Deactivated => Self::new(Code::InvalidValue, detail),
             AccessError::IdempotencyMismatch => Self::new(Code::IdempotencyMismatch, detail),
+            AccessError::LastOperator => Self::new(Code::LastOperator, detail),
             AccessError::AddressesOfOtherEnvironment | AccessError::EveryRoleInProduction => {
                 Self::new(Code::InvalidValue, detail)
             }
