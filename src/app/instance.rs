@@ -22,6 +22,7 @@ use crate::http::admin::{self, AdminHandles};
 use crate::http::control;
 use crate::http::ops::{self, OpsBoard, OpsHandles};
 use crate::http::plane::{Phase, PlaneHandles, RunningPlane, Tallies};
+use crate::http::readiness::{self, NotReady};
 use crate::http::readings::StoreReadings;
 use crate::http::verify::status::{StatusBoard, durability_name};
 use crate::telemetry::Metrics;
@@ -60,8 +61,8 @@ pub struct Surroundings<'a> {
     pub metrics: Metrics,
     /// The wall clock.
     pub clock: Clock,
-    /// Called once all planes answer.
-    pub ready: Box<dyn FnOnce(&Addresses) + 'a>,
+    /// Called once all planes answer, if only that they are not ready, and why.
+    pub listening: Box<dyn FnOnce(&Addresses, &[NotReady]) + 'a>,
     /// Reads the configuration again; `None` where there is none.
     pub reload: Option<Box<Rereading<'a>>>,
 }
@@ -76,7 +77,7 @@ pub async fn run(
     data: DataDir,
     surroundings: Surroundings<'_>,
 ) -> Result<(), InstanceError> {
-    let Surroundings { passed, metrics, clock, ready, reload } = surroundings;
+    let Surroundings { passed, metrics, clock, listening, reload } = surroundings;
     let clock = clock.guarded(blueprint.clock_behind_max);
     let sockets = Sockets::bind(&blueprint, passed).map_err(InstanceError::plain)?;
     let addresses = sockets.addresses().map_err(|error| InstanceError::new("sockets", error))?;
@@ -137,7 +138,8 @@ pub async fn run(
         clock: clock.clone(),
         phase: phase.clone(),
     });
-    ready(&addresses);
+    listening(&addresses, &board.not_ready());
+    let outages = tokio::task::spawn_local(readiness::watch(board, clock.clone()));
     let notifier = Rc::new(Notifier::from_environment());
     notifier.tell(Word::Ready);
     let watchdog = tokio::task::spawn_local(keep_alive(Rc::clone(&notifier), plane.tallies()));
@@ -168,6 +170,7 @@ pub async fn run(
 
     tracing::info!("draining");
     watchdog.abort();
+    outages.abort();
     notifier.tell(Word::Stopping);
     // Everybody who watched may be gone already.
     let _unwatched = phase_sender.send(Phase::Draining);

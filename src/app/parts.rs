@@ -42,9 +42,6 @@ impl Parts {
         if let Some(stamp) = trail.recovered().last_stamp {
             clock.has_recorded(stamp);
         }
-        if let Err(behind) = clock.judged() {
-            tracing::error!(%behind, "nothing is answered and no change taken until the clock has caught up");
-        }
         let (register, commander, register_thread) =
             register.start(clock.clone()).map_err(|error| InstanceError::new("register", error))?;
         let (trail, trail_thread, recovered) = trail

@@ -10,6 +10,7 @@ use super::sockets::Passed;
 use crate::clock::Clock;
 use crate::config::{self, Config, Variables};
 use crate::datadir::DataDir;
+use crate::http::readiness::joined;
 use crate::telemetry::{self, LogFormat};
 
 /// Judges a configuration file, and the certificates that it names, without starting
@@ -64,7 +65,10 @@ pub fn serve(path: &Path) -> Result<(), InstanceError> {
         passed,
         metrics,
         clock: Clock::system(),
-        ready: Box::new(|addresses| tracing::info!(?addresses, "ready")),
+        listening: Box::new(|addresses, reasons| match reasons {
+            [] => tracing::info!(?addresses, "listening"),
+            reasons => tracing::info!(not_ready = joined(reasons), ?addresses, "listening"),
+        }),
         reload: Some(Box::new(reload)),
     };
     control_runtime()?.block_on(run(blueprint, data, surroundings))

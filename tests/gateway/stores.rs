@@ -214,6 +214,10 @@ fn a_production_register_answers_once_something_is_recorded() {
     let ready = served.instance.ask_ops("/readyz");
     assert_eq!(ready.status, 503);
     assert!(ready.text().contains("nothing has ever been recorded"), "{}", ready.text());
+    let log = served.instance.stderr();
+    let line = log.lines().find(|line| line.contains(r#""message":"listening""#)).expect("a line");
+    assert!(line.contains(r#""not_ready":"register: nothing has ever been recorded"#), "{line}");
+    assert!(!log.contains(r#""message":"ready"#), "{log}");
     for (path, body) in [
         ("/v1/verify", json!({"pesel": other})),
         ("/v1/verify", json!({"pesel": other, "at": "2026-11-01T12:00:00Z"})),
