@@ -29,22 +29,37 @@ use crate::telemetry::Metrics;
 
 /// Why an instance did not start, or did not end well.
 #[derive(Debug)]
-pub struct InstanceError(String);
+pub struct InstanceError {
+    text: String,
+    is_logged: bool,
+}
 
 impl InstanceError {
     pub(super) fn new(what: &str, error: impl fmt::Display) -> Self {
-        Self(format!("{what}: {error}"))
+        Self::plain(format_args!("{what}: {error}"))
     }
 
     /// An error whose own text says what it was about.
     pub(super) fn plain(error: impl fmt::Display) -> Self {
-        Self(error.to_string())
+        Self { text: error.to_string(), is_logged: false }
+    }
+
+    /// Writes it to the log, which is its last word then.
+    pub(super) fn logged(self) -> Self {
+        tracing::error!(error = %self, "the gateway ends");
+        Self { is_logged: true, ..self }
+    }
+
+    /// Whether the log has it, so that nobody need say it again.
+    #[must_use]
+    pub const fn is_logged(&self) -> bool {
+        self.is_logged
     }
 }
 
 impl fmt::Display for InstanceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 

@@ -49,6 +49,11 @@ impl CliError {
     pub(crate) fn file(path: &Path) -> impl Fn(io::Error) -> Self {
         move |error| Self::File { path: path.to_owned(), error }
     }
+
+    /// Whether the log has it already.
+    pub(crate) const fn is_logged(&self) -> bool {
+        matches!(self, Self::Instance(error) if error.is_logged())
+    }
 }
 
 impl fmt::Display for CliError {

@@ -61,7 +61,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return refuse(&error),
     };
     let exit = dispatch(&cli.command).unwrap_or_else(|error| {
-        console::note(&format!("peselgate: {error}"));
+        if !error.is_logged() {
+            console::note(&format!("peselgate: {error}"));
+        }
         Exit::Failed
     });
     ExitCode::from(exit.status())
