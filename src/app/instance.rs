@@ -31,6 +31,7 @@ use crate::telemetry::Metrics;
 #[derive(Debug)]
 pub struct InstanceError {
     text: String,
+    is_of_the_trail: bool,
     is_logged: bool,
 }
 
@@ -41,13 +42,25 @@ impl InstanceError {
 
     /// An error whose own text says what it was about.
     pub(super) fn plain(error: impl fmt::Display) -> Self {
-        Self { text: error.to_string(), is_logged: false }
+        Self { text: error.to_string(), is_of_the_trail: false, is_logged: false }
+    }
+
+    /// The audit trail could not be written.
+    pub(super) fn of_the_trail(error: impl fmt::Display) -> Self {
+        Self { is_of_the_trail: true, ..Self::new("audit trail", error) }
     }
 
     /// Writes it to the log, which is its last word then.
     pub(super) fn logged(self) -> Self {
         tracing::error!(error = %self, "the gateway ends");
         Self { is_logged: true, ..self }
+    }
+
+    /// Whether the audit trail could not be written: another start would meet the same
+    /// disk.
+    #[must_use]
+    pub const fn is_of_the_trail(&self) -> bool {
+        self.is_of_the_trail
     }
 
     /// Whether the log has it, so that nobody need say it again.
@@ -174,7 +187,7 @@ pub async fn run(
             },
             reason = failed.as_mut() => {
                 let reason = format!("{reason}; no answer was given after that");
-                break Some(InstanceError::new("audit trail", reason));
+                break Some(InstanceError::of_the_trail(reason));
             }
             thread = plane.broken() => {
                 tracing::error!(thread, "a thread of the verification plane is gone: the process ends");
@@ -217,8 +230,10 @@ async fn end(
     let closing = tokio::task::spawn_blocking(move || parts.close());
     let closed = closing.await.map_err(|error| InstanceError::new("end", error))?;
     match (broken, closed) {
-        (Some(error), _) => Err(error),
-        (None, Err(error)) => Err(InstanceError::new("audit trail", error)),
+        // Whatever else went wrong: a trail that failed is what matters.
+        (Some(error), Ok(())) => Err(error),
+        (Some(error), Err(_)) if error.is_of_the_trail() => Err(error),
+        (_, Err(error)) => Err(InstanceError::of_the_trail(error)),
         (None, Ok(())) => {
             tracing::info!("ended");
             Ok(())

@@ -54,7 +54,7 @@ use key_args::KeyCommand;
 use token_args::TokenCommand;
 
 /// Runs one command. The exit statuses are in each command's help; 2 is always
-/// "not done", a wrong command line included.
+/// "not done", a wrong command line included, and a gateway whose trail fails has its own.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -64,7 +64,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         if !error.is_logged() {
             console::note(&format!("peselgate: {error}"));
         }
-        Exit::Failed
+        error.exit()
     });
     ExitCode::from(exit.status())
 }

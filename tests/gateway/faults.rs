@@ -16,6 +16,9 @@ use crate::http2::{Http2, block_on};
 use crate::load::{Told, assert_on_record};
 use crate::serve::{init, write_config};
 
+/// The exit status of a gateway whose trail could not be written.
+const TRAIL_FAILED: i32 = 74;
+
 fn can_trace() -> bool {
     let tried = Command::new("strace")
         .args(["-D", "-f", "-o", "/dev/null", "-e", "inject=fdatasync:error=EIO:when=20+", "true"])
@@ -130,8 +133,10 @@ fn after_a_failed_sync_nothing_is_answered() {
     assert!(!told.is_empty(), "it failed before the first answer");
     let (mut instance, home) = demo.parts();
     let status = instance.ended();
-    assert_eq!(status.code(), Some(2), "{status}");
+    assert_eq!(status.code(), Some(TRAIL_FAILED), "{status}");
     assert!(instance.stderr().contains("audit trail"), "{}", instance.stderr());
+    let unit = include_str!("../../config/peselgate.service");
+    assert!(unit.contains(&format!("\nRestartPreventExitStatus={TRAIL_FAILED}\n")));
     assert_on_record(&told, &home.dump());
     // On a sound disk it starts again.
     let demo = home.start(&[]);
