@@ -76,7 +76,7 @@ pub fn demo(options: &DemoOptions) -> Result<(), InstanceError> {
         passed: Passed::none(),
         metrics,
         clock: Clock::system(),
-        ready: Box::new(move |addresses| {
+        listening: Box::new(move |addresses, _| {
             let text = announcement.text(addresses);
             // A closed standard output does not end the demo.
             drop(io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()));

@@ -22,28 +22,57 @@ use crate::http::admin::{self, AdminHandles};
 use crate::http::control;
 use crate::http::ops::{self, OpsBoard, OpsHandles};
 use crate::http::plane::{Phase, PlaneHandles, RunningPlane, Tallies};
+use crate::http::readiness::{self, NotReady};
 use crate::http::readings::StoreReadings;
 use crate::http::verify::status::{StatusBoard, durability_name};
 use crate::telemetry::Metrics;
 
 /// Why an instance did not start, or did not end well.
 #[derive(Debug)]
-pub struct InstanceError(String);
+pub struct InstanceError {
+    text: String,
+    is_of_the_trail: bool,
+    is_logged: bool,
+}
 
 impl InstanceError {
     pub(super) fn new(what: &str, error: impl fmt::Display) -> Self {
-        Self(format!("{what}: {error}"))
+        Self::plain(format_args!("{what}: {error}"))
     }
 
     /// An error whose own text says what it was about.
     pub(super) fn plain(error: impl fmt::Display) -> Self {
-        Self(error.to_string())
+        Self { text: error.to_string(), is_of_the_trail: false, is_logged: false }
+    }
+
+    /// The audit trail could not be written.
+    pub(super) fn of_the_trail(error: impl fmt::Display) -> Self {
+        Self { is_of_the_trail: true, ..Self::new("audit trail", error) }
+    }
+
+    /// Writes it to the log, which is its last word then.
+    pub(super) fn logged(self) -> Self {
+        tracing::error!(error = %self, "the gateway ends");
+        Self { is_logged: true, ..self }
+    }
+
+    /// Whether the audit trail could not be written: another start would meet the same
+    /// disk.
+    #[must_use]
+    pub const fn is_of_the_trail(&self) -> bool {
+        self.is_of_the_trail
+    }
+
+    /// Whether the log has it, so that nobody need say it again.
+    #[must_use]
+    pub const fn is_logged(&self) -> bool {
+        self.is_logged
     }
 }
 
 impl fmt::Display for InstanceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -60,8 +89,8 @@ pub struct Surroundings<'a> {
     pub metrics: Metrics,
     /// The wall clock.
     pub clock: Clock,
-    /// Called once all planes answer.
-    pub ready: Box<dyn FnOnce(&Addresses) + 'a>,
+    /// Called once all planes answer, if only that they are not ready, and why.
+    pub listening: Box<dyn FnOnce(&Addresses, &[NotReady]) + 'a>,
     /// Reads the configuration again; `None` where there is none.
     pub reload: Option<Box<Rereading<'a>>>,
 }
@@ -76,7 +105,7 @@ pub async fn run(
     data: DataDir,
     surroundings: Surroundings<'_>,
 ) -> Result<(), InstanceError> {
-    let Surroundings { passed, metrics, clock, ready, reload } = surroundings;
+    let Surroundings { passed, metrics, clock, listening, reload } = surroundings;
     let clock = clock.guarded(blueprint.clock_behind_max);
     let sockets = Sockets::bind(&blueprint, passed).map_err(InstanceError::plain)?;
     let addresses = sockets.addresses().map_err(|error| InstanceError::new("sockets", error))?;
@@ -137,7 +166,8 @@ pub async fn run(
         clock: clock.clone(),
         phase: phase.clone(),
     });
-    ready(&addresses);
+    listening(&addresses, &board.not_ready());
+    let outages = tokio::task::spawn_local(readiness::watch(board, clock.clone()));
     let notifier = Rc::new(Notifier::from_environment());
     notifier.tell(Word::Ready);
     let watchdog = tokio::task::spawn_local(keep_alive(Rc::clone(&notifier), plane.tallies()));
@@ -157,7 +187,7 @@ pub async fn run(
             },
             reason = failed.as_mut() => {
                 let reason = format!("{reason}; no answer was given after that");
-                break Some(InstanceError::new("audit trail", reason));
+                break Some(InstanceError::of_the_trail(reason));
             }
             thread = plane.broken() => {
                 tracing::error!(thread, "a thread of the verification plane is gone: the process ends");
@@ -168,6 +198,7 @@ pub async fn run(
 
     tracing::info!("draining");
     watchdog.abort();
+    outages.abort();
     notifier.tell(Word::Stopping);
     // Everybody who watched may be gone already.
     let _unwatched = phase_sender.send(Phase::Draining);
@@ -199,8 +230,10 @@ async fn end(
     let closing = tokio::task::spawn_blocking(move || parts.close());
     let closed = closing.await.map_err(|error| InstanceError::new("end", error))?;
     match (broken, closed) {
-        (Some(error), _) => Err(error),
-        (None, Err(error)) => Err(InstanceError::new("audit trail", error)),
+        // Whatever else went wrong: a trail that failed is what matters.
+        (Some(error), Ok(())) => Err(error),
+        (Some(error), Err(_)) if error.is_of_the_trail() => Err(error),
+        (_, Err(error)) => Err(InstanceError::of_the_trail(error)),
         (None, Ok(())) => {
             tracing::info!("ended");
             Ok(())

@@ -3,7 +3,7 @@
 use super::blueprint::Blueprint;
 use super::instance::InstanceError;
 use crate::access::{AccessThread, AccessWriter, DirectoryReader};
-use crate::audit::{AuditUnavailable, FoundTrail, Trail, TrailThread};
+use crate::audit::{AuditUnavailable, FoundTrail, OpenError, Trail, TrailThread};
 use crate::backup::Backups;
 use crate::clock::Clock;
 use crate::datadir::{DataDir, DataDirError};
@@ -43,14 +43,13 @@ impl Parts {
         if let Some(stamp) = trail.recovered().last_stamp {
             clock.has_recorded(stamp);
         }
-        if let Err(behind) = clock.judged() {
-            tracing::error!(%behind, "nothing is answered and no change taken until the clock has caught up");
-        }
         let (register, commander, register_thread) =
             register.start(clock.clone()).map_err(|error| InstanceError::new("register", error))?;
-        let (trail, trail_thread, recovered) = trail
-            .begin(env!("CARGO_PKG_VERSION"))
-            .map_err(|error| InstanceError::new("audit trail", error))?;
+        let (trail, trail_thread, recovered) =
+            trail.begin(env!("CARGO_PKG_VERSION")).map_err(|error| match error {
+                OpenError::Write(_) => InstanceError::of_the_trail(error),
+                error => InstanceError::new("audit trail", error),
+            })?;
         if let Some((torn, kept)) = &recovered.torn {
             tracing::warn!(?torn, ?kept, "a torn tail of the trail was set aside");
         }

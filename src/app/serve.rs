@@ -10,7 +10,8 @@ use super::sockets::Passed;
 use crate::clock::Clock;
 use crate::config::{self, Config, Variables};
 use crate::datadir::DataDir;
-use crate::telemetry::{self, LogFormat};
+use crate::http::readiness::joined;
+use crate::telemetry::{self, LogFormat, LogLevelControl};
 
 /// Judges a configuration file, and the certificates that it names, without starting
 /// anything; the text says so.
@@ -33,7 +34,8 @@ pub fn check(path: &Path) -> Result<String, InstanceError> {
 /// Runs a gateway until it is asked to end.
 ///
 /// # Errors
-/// When it cannot start, or the trail failed.
+/// When it cannot start, or the trail failed. Where lines of the log are JSON, the log has
+/// the error already: whoever collects them drops any other line.
 pub fn serve(path: &Path) -> Result<(), InstanceError> {
     // First of all, while there is one thread: it changes the environment.
     let passed = Passed::from_environment().map_err(|error| InstanceError::new("sockets", error))?;
@@ -46,13 +48,26 @@ pub fn serve(path: &Path) -> Result<(), InstanceError> {
     };
     let level = telemetry::install_logs(config.log.level.name(), format)
         .map_err(|error| InstanceError::new("log", error))?;
+    let ended = serve_logged(path, &config, blueprint, passed, &level);
+    match format {
+        LogFormat::Json => ended.map_err(InstanceError::logged),
+        LogFormat::Text => ended,
+    }
+}
+
+fn serve_logged(
+    path: &Path,
+    config: &Config,
+    blueprint: Blueprint,
+    passed: Passed,
+    level: &LogLevelControl,
+) -> Result<(), InstanceError> {
     for warning in &config.warnings {
         tracing::warn!(key = warning.key, "{}", warning.message);
     }
     let metrics = telemetry::install_metrics().map_err(|error| InstanceError::new("metrics", error))?;
     let data =
         DataDir::lock_made(&blueprint.data_directory).map_err(|error| InstanceError::new("start", error))?;
-    let level = &level;
     let reload = move || {
         let config = load(path)?;
         let blueprint = judged(&config)?;
@@ -64,7 +79,10 @@ pub fn serve(path: &Path) -> Result<(), InstanceError> {
         passed,
         metrics,
         clock: Clock::system(),
-        ready: Box::new(|addresses| tracing::info!(?addresses, "ready")),
+        listening: Box::new(|addresses, reasons| match reasons {
+            [] => tracing::info!(?addresses, "listening"),
+            reasons => tracing::info!(not_ready = joined(reasons), ?addresses, "listening"),
+        }),
         reload: Some(Box::new(reload)),
     };
     control_runtime()?.block_on(run(blueprint, data, surroundings))

@@ -12,7 +12,6 @@ pub(super) struct Meters {
     records_total: Counter,
     bytes_total: Counter,
     pending_bytes: Gauge,
-    failed: Gauge,
 }
 
 impl Meters {
@@ -26,9 +25,7 @@ impl Meters {
             records_total: counter!("peselgate_trail_records_total"),
             bytes_total: counter!("peselgate_trail_bytes_total"),
             pending_bytes: gauge!("peselgate_trail_pending_bytes"),
-            failed: gauge!("peselgate_trail_failed"),
         };
-        meters.failed.set(0.0);
         meters.pending_bytes.set(0.0);
         meters
     }
@@ -49,10 +46,6 @@ impl Meters {
 
     pub(super) fn pending(&self, bytes: usize) {
         self.pending_bytes.set(bytes as f64);
-    }
-
-    pub(super) fn failed(&self) {
-        self.failed.set(1.0);
     }
 }
 
@@ -86,5 +79,4 @@ fn describe() {
         Unit::Count,
         "Segments of the audit trail prepared ahead."
     );
-    describe_gauge!("peselgate_trail_failed", "1 once the audit trail has failed for good.");
 }

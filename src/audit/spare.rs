@@ -167,23 +167,30 @@ impl SpareSlot {
         }
     }
 
-    fn ready(&self, prepared: Prepared) {
+    /// Since when none could be made, if so.
+    fn ready(&self, prepared: Prepared) -> Option<Moment> {
         let mut inner = lock(&self.inner);
-        inner.state = State::Ready(prepared);
+        let before = std::mem::replace(&mut inner.state, State::Ready(prepared));
         self.no_room_since.store(AVAILABLE, Ordering::Release);
         drop(inner);
         self.changed.notify_all();
+        match before {
+            State::Lacking { since, .. } => Some(since),
+            _ => None,
+        }
     }
 
-    fn lack(&self, number: u64, now: Moment, reason: String) {
+    /// Whether the reason is another one than before.
+    fn lack(&self, number: u64, now: Moment, reason: String) -> bool {
         let mut inner = lock(&self.inner);
-        let since = match inner.state {
-            State::Lacking { since, .. } => since,
-            _ => now,
+        let (since, is_new) = match &inner.state {
+            State::Lacking { since, reason: before, .. } => (*since, *before != reason),
+            _ => (now, true),
         };
         inner.state = State::Lacking { number, since, reason };
         drop(inner);
         self.changed.notify_all();
+        is_new
     }
 }
 
@@ -219,14 +226,17 @@ impl Preparer {
         match self.prepare(number) {
             Ok(file) => {
                 self.prepared_total.increment(1);
-                self.slot.ready(Prepared { number, bytes: self.segment_bytes, file });
+                let prepared = Prepared { number, bytes: self.segment_bytes, file };
+                if let Some(since) = self.slot.ready(prepared) {
+                    tracing::info!(number, %since, "audit trail: a segment could be prepared again");
+                }
             }
             Err(error) => {
                 let reason = format!("segment {number} cannot be prepared: {error}");
-                if !self.slot.is_stopped() {
+                // Tried twice a second: said once, not for as long as a disk is full.
+                if self.slot.lack(number, self.clock.now(), reason.clone()) && !self.slot.is_stopped() {
                     tracing::warn!(reason, "audit trail");
                 }
-                self.slot.lack(number, self.clock.now(), reason);
             }
         }
     }

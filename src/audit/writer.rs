@@ -137,10 +137,7 @@ impl Writer {
             match self.step(true) {
                 Ok(Step::Continue) => {}
                 Ok(Step::Done) => break self.shared.end(None),
-                Err(failure) => {
-                    self.meters.failed();
-                    break self.shared.end(Some(failure.to_string()));
-                }
+                Err(failure) => break self.shared.end(Some(failure.to_string())),
             }
         }
         drop(ending);

@@ -17,6 +17,8 @@ use crate::app::demo::RESERVED_MAX;
 use crate::environment::Environment;
 
 pub(super) const EXIT_PLAIN: &str = "Exit status: 0 done, 2 not done.";
+const EXIT_GATEWAY: &str = "Exit status: 0 ended as asked, 2 not done, 74 the audit trail could not be \
+    written: start again only on a sound disk.";
 const EXIT_VERIFY: &str = "Exit status: 0 not reserved, 1 reserved, 2 no answer.\n\n\
     The number may be an argument, but every user of the machine can read arguments \
     in the list of processes: `-` reads it from standard input.";
@@ -41,10 +43,10 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the test environment in one go, with fictional data.
-    #[command(after_help = EXIT_PLAIN)]
+    #[command(after_help = EXIT_GATEWAY)]
     Demo(DemoArgs),
     /// Run a gateway on a directory that `init` or `restore` made.
-    #[command(after_help = EXIT_PLAIN)]
+    #[command(after_help = EXIT_GATEWAY)]
     Serve(ServeArgs),
     /// Make a data directory, its register empty, and the first operator token for it.
     #[command(after_help = EXIT_PLAIN)]

@@ -17,6 +17,9 @@ pub(crate) enum Exit {
     Partly,
     /// 2: not done.
     Failed,
+    /// 74, `EX_IOERR` of sysexits(3): the audit trail could not be written.
+    /// `config/peselgate.service` starts nothing again after it.
+    TrailFailed,
 }
 
 impl Exit {
@@ -25,6 +28,7 @@ impl Exit {
             Self::Done => 0,
             Self::Partly => 1,
             Self::Failed => 2,
+            Self::TrailFailed => 74,
         }
     }
 }
@@ -48,6 +52,19 @@ impl CliError {
     /// For `map_err`: names the file.
     pub(crate) fn file(path: &Path) -> impl Fn(io::Error) -> Self {
         move |error| Self::File { path: path.to_owned(), error }
+    }
+
+    /// How a command ends with it.
+    pub(crate) const fn exit(&self) -> Exit {
+        match self {
+            Self::Instance(error) if error.is_of_the_trail() => Exit::TrailFailed,
+            _ => Exit::Failed,
+        }
+    }
+
+    /// Whether the log has it already.
+    pub(crate) const fn is_logged(&self) -> bool {
+        matches!(self, Self::Instance(error) if error.is_logged())
     }
 }
 

@@ -54,15 +54,17 @@ use key_args::KeyCommand;
 use token_args::{TokenCommand, TokenRequest};
 
 /// Runs one command. The exit statuses are in each command's help; 2 is always
-/// "not done", a wrong command line included.
+/// "not done", a wrong command line included, and a gateway whose trail fails has its own.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
     let exit = dispatch(&cli.command).unwrap_or_else(|error| {
-        console::note(&format!("peselgate: {error}"));
-        Exit::Failed
+        if !error.is_logged() {
+            console::note(&format!("peselgate: {error}"));
+        }
+        error.exit()
     });
     ExitCode::from(exit.status())
 }

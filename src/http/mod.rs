@@ -5,6 +5,7 @@
 //! - [`verify`]: the verification plane's endpoints; the pipeline in order.
 //! - [`admin`]: the admin plane.
 //! - [`ops`]: the operations plane.
+//! - [`readiness`]: whether traffic should come here, and what the log says of it.
 //! - [`control`]: how the admin and operations planes are listened on.
 //! - `shares`: how many connections of a plane one address may have.
 //! - `stall`: what becomes of their clients that leave answers unread.
@@ -20,6 +21,7 @@ pub mod verify;
 pub mod admin;
 
 pub mod ops;
+pub mod readiness;
 
 pub mod control;
 mod shares;

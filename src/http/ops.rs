@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::control::{leave, method_not_allowed, not_found};
 use super::plane::{Phase, Tallies};
+use super::readiness::NotReady;
 use crate::access::DirectoryReader;
 use crate::audit::{Trail, TrailHealth};
 use crate::clock::Clock;
@@ -59,10 +60,11 @@ impl OpsBoard {
     }
 
     /// Why no traffic should come here; nothing means it should.
-    fn not_ready(&self) -> Vec<String> {
+    #[must_use]
+    pub fn not_ready(&self) -> Vec<NotReady> {
         match self.0.handles.get() {
             Some(handles) => handles.not_ready(),
-            None => vec!["starting: the register is being loaded".to_owned()],
+            None => vec![NotReady::Starting],
         }
     }
 }
@@ -88,30 +90,27 @@ async fn readyz(State(board): State<OpsBoard>) -> Response {
     if reasons.is_empty() {
         return "ready\n".into_response();
     }
+    let reasons: Vec<String> = reasons.iter().map(NotReady::to_string).collect();
     (StatusCode::SERVICE_UNAVAILABLE, axum::Json(json!({"ready": false, "reasons": reasons}))).into_response()
 }
 
 impl OpsHandles {
-    fn not_ready(&self) -> Vec<String> {
+    fn not_ready(&self) -> Vec<NotReady> {
         let mut reasons = Vec::new();
         if *self.phase.borrow() == Phase::Draining {
-            reasons.push("draining: the instance is shutting down".to_owned());
+            reasons.push(NotReady::Draining);
         }
         if let Err(behind) = self.clock.judged() {
-            reasons.push(format!("clock: {behind}"));
+            reasons.push(NotReady::Clock(behind));
         }
         if self.directory.environment() == Environment::Production && self.register.snapshot().holds_nobody()
         {
-            reasons.push("register: nobody has ever been reserved in it; import first".to_owned());
+            reasons.push(NotReady::HoldsNobody);
         }
         match self.trail.health() {
             TrailHealth::Writable => {}
-            TrailHealth::NoSpace { since, reason } => {
-                reasons.push(format!("audit: no room is prepared since {since}: {reason}"));
-            }
-            TrailHealth::Failed { since, reason } => {
-                reasons.push(format!("audit: failed at {since}: {reason}"));
-            }
+            TrailHealth::NoSpace { since, reason } => reasons.push(NotReady::NoRoom { since, reason }),
+            TrailHealth::Failed { since, reason } => reasons.push(NotReady::Failed { since, reason }),
         }
         reasons
     }

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use http::Method;
+use peselgate::clock::Moment;
 use serde_json::{Value, json};
 
 use crate::client::{Caller, Reply};
@@ -14,6 +15,9 @@ use crate::harness::{Demo, Instance, binary, clean, dump, fictional, issue, prog
 use crate::http2::{Http2, block_on};
 use crate::load::{Told, assert_on_record};
 use crate::serve::{init, write_config};
+
+/// The exit status of a gateway whose trail could not be written.
+const TRAIL_FAILED: i32 = 74;
 
 fn can_trace() -> bool {
     let tried = Command::new("strace")
@@ -129,8 +133,10 @@ fn after_a_failed_sync_nothing_is_answered() {
     assert!(!told.is_empty(), "it failed before the first answer");
     let (mut instance, home) = demo.parts();
     let status = instance.ended();
-    assert_eq!(status.code(), Some(2), "{status}");
+    assert_eq!(status.code(), Some(TRAIL_FAILED), "{status}");
     assert!(instance.stderr().contains("audit trail"), "{}", instance.stderr());
+    let unit = include_str!("../../config/peselgate.service");
+    assert!(unit.contains(&format!("\nRestartPreventExitStatus={TRAIL_FAILED}\n")));
     assert_on_record(&told, &home.dump());
     // On a sound disk it starts again.
     let demo = home.start(&[]);
@@ -233,12 +239,66 @@ fn a_full_disk_is_waited_out() {
     assert_eq!(caller.get("/v1/status").good()["audit"]["writable"], false);
     assert!(instance.metrics().contains("peselgate_ready 0"));
     assert_on_record(&told, &dump(&disk.0));
+    let logged = |word: &str| instance.stderr().matches(word).count();
+    wait_for("a word about it", || (logged("not ready: ") == 1).then_some(()));
+    // Long enough for four more tries of the preparer.
+    std::thread::sleep(Duration::from_millis(2_100));
+    assert_eq!((logged("\"audit trail\""), logged("not ready: ")), (1, 1), "{}", instance.stderr());
 
     fs::remove_file(disk.0.join("filler")).expect("removed");
     wait_for("answers again", || (caller.verify(&fictional(3)).status == 200).then_some(()));
     wait_for("readiness", || (instance.ask_ops("/readyz").status == 200).then_some(()));
+    wait_for("a word about it", || (logged("ready again") == 1).then_some(()));
+    assert_eq!((logged("prepared again"), logged("\"audit trail\"")), (1, 1), "{}", instance.stderr());
     instance.stop();
     assert_on_record(&told, &dump(&disk.0));
+}
+
+/// What shows programs another time than the machine's.
+fn libfaketime() -> Option<PathBuf> {
+    let dirs = ["/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime"];
+    dirs.iter().map(|dir| Path::new(dir).join("libfaketimeMT.so.1")).find(|path| path.exists())
+}
+
+/// Set back in a run, the clock takes readiness away until it is right again; the log
+/// tells both once, and how long it was.
+#[test]
+fn a_clock_that_is_set_back_in_a_run_is_in_the_log() {
+    let Some(library) = libfaketime() else { return skipped("no libfaketime") };
+    let home = crate::harness::Home::new();
+    let shown = home.path().join("shown");
+    let show = |offset: &str| fs::write(&shown, offset).expect("written");
+    show("+0");
+    let mut command = home.command(&["--reserved", "100"]);
+    command.env("LD_PRELOAD", library).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    command.env("FAKETIME_TIMESTAMP_FILE", &shown).env("FAKETIME_NO_CACHE", "1");
+    let demo = home.start_command(command);
+    let mut caller = demo.caller();
+    caller.verify(&fictional(1)).good();
+    let logged = |word: &str| {
+        let log = demo.instance.stderr();
+        log.lines().filter(|line| line.contains(word)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(logged("ready").is_empty(), "{}", demo.instance.stderr());
+
+    let began = Instant::now();
+    show("-1d");
+    let told = wait_for("a word about the outage", || logged("not ready: ").pop());
+    assert!(told.contains("ERROR") && told.contains("something was recorded at"), "{told}");
+    assert_eq!(caller.verify(&fictional(2)).problem(), (503, "register-unavailable".to_owned()));
+    std::thread::sleep(Duration::from_millis(2_100));
+    show("+0");
+    let told = wait_for("a word about its end", || logged("ready again").pop());
+    let longest = began.elapsed().as_secs() as i64 + 1;
+    let moment = |name: &str| {
+        let word = told.split(&format!("{name}=")).nth(1).and_then(|rest| rest.split(' ').next());
+        Moment::parse(word.expect("a moment").trim()).expect("a moment").unix_seconds()
+    };
+    let lasted = moment("until") - moment("since");
+    assert!((2..=longest).contains(&lasted), "{lasted} of {longest}: {told}");
+    caller.verify(&fictional(3)).good();
+    assert_eq!(logged("ready").len(), 2, "{}", demo.instance.stderr());
+    demo.stop();
 }
 
 /// The clock ran a day ahead while a change was filed, and was set right since: nobody
@@ -246,10 +306,7 @@ fn a_full_disk_is_waited_out() {
 /// and no answer tells a moment after its own.
 #[test]
 fn a_clock_that_was_a_day_ahead_leaves_answers_that_agree_with_themselves() {
-    let libraries = ["/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime"];
-    let library =
-        libraries.iter().map(|dir| Path::new(dir).join("libfaketimeMT.so.1")).find(|path| path.exists());
-    let Some(library) = library else { return skipped("no libfaketime") };
+    let Some(library) = libfaketime() else { return skipped("no libfaketime") };
     let home = crate::harness::Home::new();
     let mut command = home.command(&["--reserved", "100"]);
     command.env("LD_PRELOAD", library).env("FAKETIME", "+1d").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");

@@ -260,6 +260,34 @@ fn the_example_configuration_is_good() {
     assert!(!dir.path().join("data").exists(), "a check makes nothing");
 }
 
+/// Whoever collects lines of JSON drops any other: the last word of a start that is
+/// refused is one of them, once, unless the log is text.
+#[test]
+fn the_last_word_of_a_refused_start_has_the_form_of_the_log() {
+    let dir = tempfile::tempdir().expect("a directory");
+    init(&dir.path().join("data"), "test");
+    let why = "test environment";
+    for format in ["json", "text"] {
+        let tables = format!("[log]\nformat = \"{format}\"\nlevel = \"error\"");
+        let file = write_config(dir.path(), "production", "", &tables);
+        let refused = run(&["serve", "--config", &file.to_string_lossy()]);
+        assert_eq!(refused.status.code(), Some(2));
+        let told = err(&refused);
+        assert_eq!(told.matches(why).count(), 1, "{told}");
+        let last = told.lines().last().expect("a last word");
+        if format == "text" {
+            assert!(last.starts_with("peselgate: ") && last.contains(why), "{last}");
+            continue;
+        }
+        for line in told.lines() {
+            serde_json::from_str::<serde_json::Value>(line).expect("JSON");
+        }
+        let last: serde_json::Value = serde_json::from_str(last).expect("JSON");
+        assert_eq!(last["level"], "ERROR");
+        assert!(last["error"].as_str().is_some_and(|error| error.contains(why)), "{last}");
+    }
+}
+
 /// Two planes on one address are told before anything is loaded, by the check and by
 /// a start that no configuration was checked for.
 #[test]

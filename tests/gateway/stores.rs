@@ -214,6 +214,10 @@ fn a_production_register_answers_once_somebody_is_reserved() {
     let ready = served.instance.ask_ops("/readyz");
     assert_eq!(ready.status, 503);
     assert!(ready.text().contains("nobody has ever been reserved"), "{}", ready.text());
+    let log = served.instance.stderr();
+    let line = log.lines().find(|line| line.contains(r#""message":"listening""#)).expect("a line");
+    assert!(line.contains(r#""not_ready":"register: nobody has ever been reserved"#), "{line}");
+    assert!(!log.contains(r#""message":"ready"#), "{log}");
     let mut nobody_is_told = || {
         for (path, body) in [
             ("/v1/verify", json!({"pesel": other})),

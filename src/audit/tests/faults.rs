@@ -1,6 +1,7 @@
 //! Disks that fail and disks that are full.
 
 use std::io;
+use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 
 use super::simulated::{Operation, SimulatedDisk};
@@ -147,6 +148,36 @@ fn a_full_disk_meets_the_preparer_only() {
     }
     machine.close();
     assert_eq!(check_disk(&disk).expect("sound").verifications, given.len() as u64);
+}
+
+/// What is logged on this thread while `work` goes on.
+fn logged(work: impl FnOnce()) -> String {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let writer = file.reopen().expect("a file");
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(Mutex::new(writer)).finish();
+    tracing::subscriber::with_default(subscriber, work);
+    std::fs::read_to_string(file.path()).expect("text")
+}
+
+/// A disk may stay full for hours: each reason is a line, and the end of it one.
+#[test]
+fn a_reason_is_logged_once_and_its_end_too() {
+    let disk = SimulatedDisk::new();
+    let mut machine = Machine::start(&disk).expect("new");
+    disk.fail(Box::new(|operation| matches!(operation, Operation::Create { .. }).then(enospc)));
+    let log = logged(|| {
+        while machine.trail().status().spare_ready {
+            machine.record(5).expect("durable");
+        }
+        (0..5).for_each(|_| machine.preparer.step());
+        disk.fail(Box::new(|operation| matches!(operation, Operation::Create { .. }).then(eio)));
+        (0..5).for_each(|_| machine.preparer.step());
+        disk.heal();
+        (0..5).for_each(|_| machine.preparer.step());
+    });
+    let lines = |word: &str| log.lines().filter(|line| line.contains(word)).count();
+    assert_eq!((lines("WARN"), lines("os error 28"), lines("os error 5")), (2, 1, 1), "{log}");
+    assert_eq!((lines("INFO"), lines("prepared again")), (1, 1), "{log}");
 }
 
 /// Readiness falls with the first failed preparation, not with the last room.
