@@ -142,6 +142,11 @@ fn describe() {
     for outcome in ["done", "failed"] {
         metrics::counter!("peselgate_reloads_total", "outcome" => outcome).increment(0);
     }
+    describe_gauge!(
+        "peselgate_certificate_expiry_timestamp_seconds",
+        Unit::Seconds,
+        "Last second, since 1970, of the certificate in force, by plane; of planes with TLS alone."
+    );
     describe_gauge!("peselgate_trail_writable", "1 while answers can be put on record, else 0.");
     describe_gauge!("peselgate_keys", "API keys that are active.");
     describe_gauge!("peselgate_ready", "1 while the instance answers, 0 otherwise.");

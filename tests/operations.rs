@@ -85,7 +85,9 @@ fn rules_and_dashboard_name_what_is_measured() {
 
     let demo = Demo::start(1_000);
     load(&demo);
-    let metrics = request("GET", "/metrics").send(demo.ops).text();
+    // A plane in the clear has no certificate to tell of.
+    let encrypted = Demo::start_tls(10);
+    let metrics = [&demo, &encrypted].map(|demo| request("GET", "/metrics").send(demo.ops).text()).concat();
     let shown = sample_names(&metrics);
     let missing: Vec<_> = named.difference(&shown).collect();
     assert!(missing.is_empty(), "named and not measured: {missing:?}");

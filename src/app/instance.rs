@@ -9,10 +9,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::blueprint::Blueprint;
+use super::certificates::Certificates;
 use super::notify::{Notifier, Word};
 use super::parts::Parts;
 use super::process;
-use super::reload::{Certificates, Reloading, Rereading};
+use super::reload::{Reloading, Rereading};
 use super::signals::{Signals, Wish};
 use super::sockets::{Addresses, Bound, Passed, Sockets};
 use crate::clock::Clock;
@@ -109,7 +110,7 @@ pub async fn run(
     let clock = clock.guarded(blueprint.clock_behind_max);
     let sockets = Sockets::bind(&blueprint, passed).map_err(InstanceError::plain)?;
     let addresses = sockets.addresses().map_err(|error| InstanceError::new("sockets", error))?;
-    let tls = Certificates::load(&blueprint)?;
+    let tls = Certificates::start(&blueprint, clock.now())?;
     let mut signals = Signals::new().map_err(|error| InstanceError::new("signals", error))?;
     let (phase_sender, phase) = watch::channel(Phase::Running);
     // Operations stay open through the drain, to tell of it.
@@ -172,7 +173,7 @@ pub async fn run(
     notifier.tell(Word::Ready);
     let watchdog = tokio::task::spawn_local(keep_alive(Rc::clone(&notifier), plane.tallies()));
 
-    let reloading = Reloading { certificates: &tls, access: &parts.access, gate: &gate };
+    let reloading = Reloading { certificates: &tls, access: &parts.access, gate: &gate, clock: &clock };
     let failed = parts.trail.failed();
     let mut failed = std::pin::pin!(failed);
     let broken = loop {

@@ -4,6 +4,7 @@
 //! - [`blueprint`]: what an instance is built from.
 //! - [`instance`]: the parts at work, from bound sockets to a clean end.
 //! - `parts`: register, access and trail, opened together.
+//! - `certificates`: those of the planes, as a start, a check and SIGHUP take them.
 //! - [`reload`]: what SIGHUP exchanges in them.
 //! - [`demo`]: the test environment in one go.
 //! - [`serve`], [`init`], [`recover`], [`audit`], [`snapshot`], [`restore`]: the server
@@ -11,6 +12,7 @@
 
 pub mod audit;
 pub mod blueprint;
+mod certificates;
 pub mod demo;
 mod demo_data;
 pub mod init;

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use super::blueprint::Blueprint;
+use super::certificates::Certificates;
 use super::instance::{InstanceError, Surroundings, run};
 use super::process;
-use super::reload::{Certificates, ReadAgain};
+use super::reload::ReadAgain;
 use super::sockets::Passed;
 use crate::clock::Clock;
 use crate::config::{self, Config, Variables};
@@ -21,8 +22,9 @@ use crate::telemetry::{self, LogFormat, LogLevelControl};
 pub fn check(path: &Path) -> Result<String, InstanceError> {
     let config = load(path)?;
     let blueprint = judged(&config)?;
-    // As a start and a reload read them: a key must be a key, and the certificate's own.
-    Certificates::load(&blueprint)?;
+    // As a reload judges them: a key must be a key, the certificate's own, and the
+    // certificate valid, of which a start only warns.
+    Certificates::check(&blueprint, Clock::system().now())?;
     let warnings: String = config
         .warnings
         .iter()

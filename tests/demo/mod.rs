@@ -27,12 +27,22 @@ impl Demo {
 
     /// The same with these variables in its environment.
     pub(crate) fn start_with(reserved: u32, variables: &[(&str, &str)]) -> Self {
+        Self::start_as(reserved, &[], variables)
+    }
+
+    /// The same with its verification plane over TLS.
+    pub(crate) fn start_tls(reserved: u32) -> Self {
+        Self::start_as(reserved, &["--tls"], &[])
+    }
+
+    fn start_as(reserved: u32, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let mut child = Command::new(env!("CARGO_BIN_EXE_peselgate"))
             .args(["demo", "--threads", "2", "--reserved", &reserved.to_string()])
             .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"])
             .arg("--data-dir")
             .arg(dir.path().join("d"))
+            .args(arguments)
             .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -44,7 +54,7 @@ impl Demo {
             .find(|line| line.starts_with("ready"))
             .expect("a line that says ready");
         let mut addresses = ready
-            .split("http://")
+            .split("://")
             .skip(1)
             .map(|rest| rest.split([',', ' ']).next().unwrap_or_default().parse().expect("an address"));
         let mut next = || addresses.next().expect("three addresses");

@@ -6,6 +6,7 @@
 //! takes time is polled with a deadline. What a machine lacks (strace, the right
 //! to mount) skips its test with a note.
 
+mod certificates;
 mod client;
 mod harness;
 mod history;

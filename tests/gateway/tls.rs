@@ -17,8 +17,9 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::json;
 
+use crate::certificates::write_certificate_of;
 use crate::client::{Caller, Connection};
-use crate::harness::{Home, err, fictional, out, program, run, wait_for};
+use crate::harness::{Home, err, fictional, out, program, wait_for};
 use crate::http2::{Http2, assert_served_in_turns, block_on};
 use crate::serve::{Served, init};
 
@@ -157,10 +158,7 @@ fn many_handshakes_of_one_address_are_served_in_turns() {
 
 /// A certificate of its own authority, written where the configuration says.
 pub(crate) fn write_certificate(dir: &Path) -> Vec<u8> {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
-    fs::write(dir.join("tls.key"), made.signing_key.serialize_pem()).expect("written");
-    fs::write(dir.join("tls.pem"), made.cert.pem()).expect("written");
-    made.cert.der().to_vec()
+    write_certificate_of(dir, [1975, 4096])
 }
 
 #[test]
@@ -258,39 +256,6 @@ fn a_reload_takes_the_certificates_from_where_the_configuration_says_now() {
     reload(&served, "done");
     assert_eq!(shown(&second_dir), [second.clone(), second]);
     served.instance.stop();
-}
-
-/// What a start and a reload would refuse is not called good.
-#[test]
-fn a_check_of_the_configuration_reads_certificates_as_a_start_does() {
-    let dir = tempfile::tempdir().expect("a directory");
-    write_certificate(dir.path());
-    let at = |name: &str| dir.path().join(name);
-    let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
-    fs::write(at("other.key"), other.signing_key.serialize_pem()).expect("written");
-    fs::write(at("no.key"), "pg_test_").expect("written");
-    for plane in ["verification", "admin"] {
-        let check = |certificate: &str, key: &str| {
-            let (certificate, key) = (at(certificate), at(key));
-            let table = format!("[{plane}.tls]\ncertificate_file = {certificate:?}\nkey_file = {key:?}\n");
-            let file = crate::serve::write_config(dir.path(), "test", "", &table);
-            run(&["serve", "--check-config", "--config", &file.to_string_lossy()])
-        };
-        let good = check("tls.pem", "tls.key");
-        assert!(good.status.success(), "{}", err(&good));
-        for (certificate, key, names) in [
-            ("tls.pem", "other.key", "tls.pem"),
-            ("tls.pem", "no.key", "no.key"),
-            ("tls.pem", "none", "none"),
-            ("tls.key", "tls.key", "tls.key"),
-            (".", "tls.key", ""),
-        ] {
-            let refused = check(certificate, key);
-            assert_eq!(refused.status.code(), Some(2), "{plane}: {certificate} {key}: {}", out(&refused));
-            assert!(err(&refused).contains(names), "{}", err(&refused));
-        }
-    }
-    assert!(!at("data").exists(), "a check makes nothing");
 }
 
 /// Who says nothing before, amid or after a handshake keeps nobody else waiting
