@@ -21,7 +21,7 @@ pub enum NotReady {
     Draining,
     /// The clock is not believed.
     Clock(ClockBehind),
-    /// A production register in which nothing was ever recorded.
+    /// A production register in which nobody was ever reserved.
     HoldsNobody,
     /// The trail has no prepared segment.
     NoRoom {
