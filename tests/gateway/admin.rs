@@ -157,8 +157,14 @@ fn a_retry_gets_the_first_answer_and_another_request_does_not() {
     // Without the key it is a filing of its own; another key as well.
     assert_eq!(admin.post(RESERVE, &filing(&a)).code(), "already-reserved");
     assert_eq!(retried(&mut admin, RESERVE, "nr 2", &filing(&a)).code(), "already-reserved");
-    // The same key for a withdrawal is another request's.
-    assert_eq!(retried(&mut admin, WITHDRAW, "nr 1", &filing(&a)).status, 201);
+    // For a withdrawal it is another request's as well.
+    let withdrawal = retried(&mut admin, WITHDRAW, "nr 1", &filing(&a));
+    assert_eq!(withdrawal.problem(), (409, "idempotency-mismatch".to_owned()));
+    assert_eq!(demo.caller().verify(&a).good()["reserved"], true);
+    let renumbered = json!({"old": a, "new": b, "moment": "2025-03-01T09:00:00Z"});
+    let renumbering = retried(&mut admin, "/admin/v1/renumberings", "nr 1", &renumbered);
+    assert_eq!(renumbering.problem(), (409, "idempotency-mismatch".to_owned()));
+    assert_eq!(retried(&mut admin, WITHDRAW, "nr 3", &filing(&a)).status, 201);
     let entry = admin.post("/admin/v1/entries/query", &json!({ "pesel": a })).good();
     assert_eq!(entry["events"].as_array().map(Vec::len), Some(2), "each was recorded once");
 
@@ -178,6 +184,46 @@ fn a_retry_gets_the_first_answer_and_another_request_does_not() {
             (400, "malformed-request".to_owned())
         );
     }
+}
+
+/// What was refused under a key is not carried out by the same request on its way,
+/// whatever has become of the number; also behind a restart.
+#[test]
+fn a_refusal_is_answered_again_and_never_carried_out_later() {
+    let mut demo = Demo::new(10);
+    let (a, b) = (fictional(41_700_001), fictional(41_700_002));
+    let told = |demo: &Demo| {
+        [(WITHDRAW, "k2", &a, "not-reserved"), (RESERVE, "k3", &b, "filing-too-soon")].map(
+            |(path, key, pesel, code)| {
+                let refused = retried(&mut demo.admin(), path, key, &filing(pesel));
+                assert_eq!(refused.problem(), (409, code.to_owned()));
+                let mut document = refused.json();
+                document.as_object_mut().expect("an object").remove("request_id").expect("one");
+                document
+            },
+        )
+    };
+    let mut admin = demo.admin();
+    admin.post(RESERVE, &filing(&b)).good();
+    let withdrawn = admin.post(WITHDRAW, &filing(&b)).good();
+    let refused = told(&demo);
+    assert_eq!(moment(&refused[1]["allowed_from"]), moment(&withdrawn["moment"]) + 1_800);
+    // Somebody else, meanwhile.
+    admin.post(RESERVE, &filing(&a)).good();
+    admin.post(RESERVE, &with(&b, "pesel-register", json!({}))).good();
+    for is_restarted in [false, true] {
+        if is_restarted {
+            demo = demo.stop().start(&[]);
+        }
+        assert_eq!(told(&demo), refused);
+        assert_eq!(demo.caller().verify(&a).good()["reserved"], true);
+        let other = retried(&mut demo.admin(), WITHDRAW, "k2", &filing(&b));
+        assert_eq!(other.problem(), (409, "idempotency-mismatch".to_owned()));
+        assert_eq!(demo.caller().verify(&b).good()["reserved"], true);
+    }
+    // Under another key it is a request of its own.
+    assert_eq!(retried(&mut demo.admin(), WITHDRAW, "k4", &filing(&a)).status, 201);
+    demo.stop();
 }
 
 /// The same filing ten times at once: one 201, and every other answer agrees.

@@ -124,13 +124,16 @@ pub(super) fn register_refusals(prober: &mut Prober) {
         prober.expect(operation, &request, status, code);
     }
     let other = number("9092319998");
-    for operation in [&reserve, &withdraw] {
-        let request = prober.asked(operation).header("idempotency-key", "k1");
+    for (operation, key) in [(&reserve, "k1"), (&withdraw, "k2")] {
+        let request = prober.asked(operation).header("idempotency-key", key);
         prober.expect(operation, &request.clone().json(&filing(&other, json!({}))), 201, "");
         prober.expect(operation, &request.clone().json(&filing(&other, json!({}))), 200, "");
         let changed = filing(&other, json!({"registrant": "Inna"}));
         prober.expect(operation, &request.json(&changed), 409, "idempotency-mismatch");
     }
+    let of_a_reservation = prober.asked(&withdraw).header("idempotency-key", "k1");
+    let request = of_a_reservation.json(&filing(&other, json!({})));
+    prober.expect(&withdraw, &request, 409, "idempotency-mismatch");
     let entry = prober.operation("entry");
     let request = prober.asked(&entry).json(&json!({"pesel": "50810100015"}));
     prober.expect(&entry, &request, 422, "invalid-pesel");

@@ -10,23 +10,19 @@ use super::{Caller, Handles};
 use crate::access::{ChannelName, Name, Role};
 use crate::gate::Officer;
 use crate::http::problem::{Code, Problem};
-use crate::register::{
-    Channel, Commander, Delivery, EventKind, Feed, FeedSequence, FeedStanding, Registrant,
-};
+use crate::register::{Channel, Commander, Delivery, Feed, FeedSequence, FeedStanding, Registrant};
 
 /// A request that may be a message of the caller's feed.
 pub(super) struct Delivered(Option<(Feed, Delivery)>);
 
 impl Delivered {
     /// Reads the place of a request in the feed that its token is bound to.
-    /// `request` is the body in one form; with the kind of change it tells one
-    /// request from another.
+    /// `request` is what tells it from others.
     ///
     /// # Errors
     /// 403 when a place is named by anybody but a source.
     pub(super) fn read(
         officer: &Officer,
-        kind: EventKind,
         sequence: Option<FeedSequence>,
         request: &[u8],
     ) -> Result<Self, Problem> {
@@ -34,8 +30,7 @@ impl Delivered {
         let feed = feed_of(officer).ok_or_else(|| {
             Problem::new(Code::Forbidden, "only a token with the role source has a feed, and `feed_sequence`")
         })?;
-        let request = [kind.name().as_bytes(), b" ", request].concat();
-        Ok(Self(Some((feed, Delivery::new(sequence, &request)))))
+        Ok(Self(Some((feed, Delivery::new(sequence, request)))))
     }
 
     pub(super) fn delivery(&self) -> Option<Delivery> {

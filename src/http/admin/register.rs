@@ -86,9 +86,9 @@ async fn change(
 ) -> Result<(StatusCode, Answer<Value>), Problem> {
     let officer = caller.needs(&[Role::Official, Role::Source])?;
     speaks_for(&officer, body.channel, &body.registrant)?;
-    let request = serde_json::to_vec(body).map_err(|_| Problem::internal())?;
-    let idempotency = idempotency(caller, kind, &request)?;
-    let delivered = Delivered::read(&officer, kind, body.feed_sequence, &request)?;
+    let request = told_apart(kind, body)?;
+    let idempotency = idempotency(caller, &request)?;
+    let delivered = Delivered::read(&officer, body.feed_sequence, &request)?;
     let command = match wanted(body).and_then(|change| command(body, change)) {
         Ok(command) => command,
         Err(problem) => return Err(delivered.passed_over(&handles.commander, problem).await),
@@ -128,16 +128,21 @@ pub(super) fn speaks_for(officer: &Officer, channel: Channel, registrant: &str) 
     }
 }
 
-/// The idempotency key of a change of this kind, scoped to the caller's token.
-pub(super) fn idempotency(
-    caller: &Caller,
-    kind: EventKind,
-    request: &[u8],
-) -> Result<Option<Idempotency>, Problem> {
+/// What tells a request for a change from every other: its kind, and the body in one
+/// form.
+pub(super) fn told_apart(kind: EventKind, body: &impl Serialize) -> Result<Vec<u8>, Problem> {
+    let mut request = format!("{} ", kind.name()).into_bytes();
+    serde_json::to_writer(&mut request, body).map_err(|_| Problem::internal())?;
+    Ok(request)
+}
+
+/// The idempotency key of a change, scoped to the caller's token alone: one key is one
+/// request's, whatever that asks for. `request` is as [`told_apart`] gives it.
+pub(super) fn idempotency(caller: &Caller, request: &[u8]) -> Result<Option<Idempotency>, Problem> {
     let Some(key) = caller.idempotency_key.as_deref() else { return Ok(None) };
     let key = IdempotencyKey::judged(key)
         .map_err(|error| Problem::new(Code::MalformedRequest, error.to_string()))?;
-    let scope = format!("{}:{}", caller.identity.token_id(), kind.name());
+    let scope = caller.identity.token_id().to_string();
     Ok(Some(Idempotency::new(&scope, key, request)))
 }
 

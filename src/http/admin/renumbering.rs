@@ -10,7 +10,7 @@ use super::Handles;
 use super::body::Asked;
 use super::feeds::Delivered;
 use super::keys::invalid;
-use super::register::{idempotency, shown};
+use super::register::{idempotency, shown, told_apart};
 use crate::access::{ChannelName, Name, Role};
 use crate::clock::Moment;
 use crate::http::problem::{Code, Problem};
@@ -48,9 +48,9 @@ pub(super) async fn renumber(
         }
     };
     let registrant = officer.registrant().map_or(PESEL_REGISTER, Name::as_str);
-    let request = serde_json::to_vec(&body).map_err(|_| Problem::internal())?;
-    let idempotency = idempotency(&caller, EventKind::Renumbering, &request)?;
-    let delivered = Delivered::read(&officer, EventKind::Renumbering, body.feed_sequence, &request)?;
+    let request = told_apart(EventKind::Renumbering, &body)?;
+    let idempotency = idempotency(&caller, &request)?;
+    let delivered = Delivered::read(&officer, body.feed_sequence, &request)?;
     let renumbering = match renumbering(&body, channel, registrant) {
         Ok(renumbering) => renumbering,
         Err(problem) => return Err(delivered.passed_over(&handles.commander, problem).await),

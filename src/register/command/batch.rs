@@ -8,8 +8,8 @@ use super::super::law::{Refusal, Renumbering, decide, renumber};
 use super::super::schedule::Due;
 use super::super::snapshot::Snapshot;
 use super::super::store::{
-    Appended, Appending, Delivered, FeedAnswer, Head, HeldEnds, Idempotency, Record, Remembered, Store,
-    StoreError,
+    Answer, Appended, Appending, Delivered, FeedAnswer, Head, HeldEnds, Idempotency, Record, Remembered,
+    Store, StoreError,
 };
 use super::super::words::{Sequence, Stamp};
 use super::import::import;
@@ -128,26 +128,15 @@ impl Batch<'_, '_> {
         let Some((feed, delivery)) = feed else { return carry_out(self) };
         match self.delivered(&feed, &delivery)? {
             Ok(None) => {}
-            Ok(Some(FeedAnswer::Event(sequence))) => {
-                let event = self.known(sequence)?;
-                return Ok(Ok(Outcome { event, replayed: true }));
-            }
-            Ok(Some(FeedAnswer::Refused(refusal))) => return Ok(Err(CommandError::Refused(refusal))),
+            Ok(Some(FeedAnswer::Given(answer))) => return self.again(answer),
             // The same request was no command then.
             Ok(Some(FeedAnswer::PassedOver)) => return Ok(Err(CommandError::FeedConflict)),
             Err(error) => return Ok(Err(error)),
         }
         let carried_out = carry_out(self)?;
-        let answer = match &carried_out {
-            Ok(outcome) => {
-                self.fresh.insert(outcome.event.sequence(), outcome.event.clone());
-                FeedAnswer::Event(outcome.event.sequence())
-            }
-            Err(CommandError::Refused(refusal)) => FeedAnswer::Refused(*refusal),
-            // A mistake beside the message: it may be delivered again.
-            Err(_) => return Ok(carried_out),
-        };
-        self.appending.take(&feed, &delivery, answer, self.now)?;
+        if let Some(answer) = self.lasting(&carried_out) {
+            self.appending.take(&feed, &delivery, FeedAnswer::Given(answer), self.now)?;
+        }
         Ok(carried_out)
     }
 
@@ -160,7 +149,7 @@ impl Batch<'_, '_> {
         Ok(match self.delivered(feed, delivery)? {
             Ok(None) => Ok(self.appending.take(feed, delivery, FeedAnswer::PassedOver, self.now)?),
             Ok(Some(FeedAnswer::PassedOver)) => Ok(()),
-            Ok(Some(FeedAnswer::Event(_) | FeedAnswer::Refused(_))) => Err(CommandError::FeedConflict),
+            Ok(Some(FeedAnswer::Given(_))) => Err(CommandError::FeedConflict),
             Err(error) => Err(error),
         })
     }
@@ -257,8 +246,8 @@ impl Batch<'_, '_> {
         Ok(Ok(Outcome { event, replayed: false }))
     }
 
-    /// Carries out what was not asked under this key before, and remembers what it came
-    /// to; what was is answered as then.
+    /// Carries out what was not asked under this key before, and remembers what it was
+    /// answered; what was is answered as then.
     fn once(
         &mut self,
         request: Option<&Idempotency>,
@@ -268,16 +257,36 @@ impl Batch<'_, '_> {
         match self.appending.recall(request, self.now)? {
             Remembered::Nothing => {}
             Remembered::OtherRequest => return Ok(Err(CommandError::IdempotencyConflict)),
-            Remembered::Event(sequence) => {
-                let event = self.known(sequence)?;
-                return Ok(Ok(Outcome { event, replayed: true }));
-            }
+            Remembered::Again(answer) => return self.again(answer),
         }
         let carried_out = carry_out(self)?;
-        if let Ok(outcome) = &carried_out {
-            self.appending.remember(request, outcome.event.sequence(), self.now)?;
-            self.fresh.insert(outcome.event.sequence(), outcome.event.clone());
+        if let Some(answer) = self.lasting(&carried_out) {
+            self.appending.remember(request, answer, self.now)?;
         }
         Ok(carried_out)
+    }
+
+    /// What a repetition is to be told for as long as its answer is remembered; `None`
+    /// for a mistake beside the request, which may be sent again.
+    ///
+    /// Refusals of the law as well: what it refused must not be done by a repetition on
+    /// its way, once somebody else has changed what was refused.
+    fn lasting(&mut self, carried_out: &Result<Outcome, CommandError>) -> Option<Answer> {
+        match carried_out {
+            Ok(Outcome { event, .. }) => {
+                self.fresh.insert(event.sequence(), event.clone());
+                Some(Answer::Event(event.sequence()))
+            }
+            Err(CommandError::Refused(refusal)) => Some(Answer::Refused(*refusal)),
+            Err(_) => None,
+        }
+    }
+
+    /// The first answer, for a repetition.
+    fn again(&self, answer: Answer) -> Result<Result<Outcome, CommandError>, StoreError> {
+        Ok(match answer {
+            Answer::Event(sequence) => Ok(Outcome { event: self.known(sequence)?, replayed: true }),
+            Answer::Refused(refusal) => Err(CommandError::Refused(refusal)),
+        })
     }
 }

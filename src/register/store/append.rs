@@ -9,6 +9,7 @@ use super::super::event::{Event, StoredEvent};
 use super::super::feed::{Delivery, Feed};
 use super::super::snapshot::{Changed, Snapshot};
 use super::super::words::{Sequence, Stamp};
+use super::answer::Answer;
 use super::error::StoreError;
 use super::feeds::{Delivered, FeedAnswer, Feeds};
 use super::histories::WriteHistories;
@@ -161,11 +162,11 @@ impl<'txn, 'base> Appending<'txn, 'base> {
     pub(in super::super) fn remember(
         &mut self,
         request: &Idempotency,
-        sequence: Sequence,
+        answer: Answer,
         now: Stamp,
     ) -> Result<(), StoreError> {
         self.beside_events = true;
-        self.memory.remember(request, sequence, now)
+        self.memory.remember(request, answer, now)
     }
 
     /// What is known about a message of a feed.

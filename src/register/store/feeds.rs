@@ -12,12 +12,11 @@
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, TableError, WriteTransaction};
 
 use super::super::feed::{Delivery, Feed, FeedSequence, FeedStanding, Place, place};
-use super::super::law::Refusal;
 use super::super::words::{Channel, Registrant, Sequence, Stamp};
+use super::answer::{Answer, seal, unsealed};
 use super::codec::Fields;
 use super::damage;
 use super::error::{Damage, StoreError};
-use crate::clock::Moment;
 use crate::limits::FEED_ANSWERS_KEPT;
 
 const FEEDS: &str = "feeds";
@@ -26,15 +25,11 @@ const ANSWERS: &str = "feed-answers";
 pub(super) const FEEDS_TABLE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new(FEEDS);
 pub(super) const ANSWERS_TABLE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new(ANSWERS);
 
-const CRC_BYTES: usize = 4;
-
 /// What a message of a feed led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum FeedAnswer {
-    /// This event.
-    Event(Sequence),
-    /// The law refused it.
-    Refused(Refusal),
+    /// As a command, to this answer.
+    Given(Answer),
     /// It could not be read as a command; whoever reads it again knows why.
     PassedOver,
 }
@@ -146,8 +141,8 @@ pub(super) fn judge_answer(key: &[u8], value: &[u8]) -> Result<Sequence, Damage>
     let of_feed = key.split_last_chunk::<8>().and_then(|(feed, _)| decode_feed(feed));
     of_feed.ok_or_else(|| damage(ANSWERS, None, "a row has no feed's key"))?;
     Ok(match decode_answer(key, value)?.1 {
-        FeedAnswer::Event(sequence) => sequence,
-        FeedAnswer::Refused(_) | FeedAnswer::PassedOver => Sequence::ZERO,
+        FeedAnswer::Given(answer) => answer.named(),
+        FeedAnswer::PassedOver => Sequence::ZERO,
     })
 }
 
@@ -191,17 +186,7 @@ fn encode_answer(key: &[u8], fingerprint: &[u8; 32], answer: FeedAnswer) -> Vec<
     value.extend_from_slice(fingerprint);
     match answer {
         FeedAnswer::PassedOver => value.push(0),
-        FeedAnswer::Event(sequence) => {
-            value.push(1);
-            value.extend_from_slice(&sequence.value().to_le_bytes());
-        }
-        FeedAnswer::Refused(refusal) => {
-            value.push(2);
-            value.push(refusal_code(refusal));
-            if let Some(from) = refusal.allowed_from() {
-                value.extend_from_slice(&from.unix_seconds().to_le_bytes());
-            }
-        }
+        FeedAnswer::Given(answer) => answer.put(&mut value),
     }
     seal(key, &mut value);
     value
@@ -213,73 +198,16 @@ fn decode_answer(key: &[u8], value: &[u8]) -> Result<([u8; 32], FeedAnswer), Dam
         let fingerprint = fields.array()?;
         let answer = match fields.u8()? {
             0 => FeedAnswer::PassedOver,
-            1 => FeedAnswer::Event(Sequence::new(fields.u64()?)),
-            2 => FeedAnswer::Refused(refusal(&mut fields)?),
-            _ => return None,
+            code => FeedAnswer::Given(Answer::read(code, &mut fields)?),
         };
         fields.is_empty().then_some((fingerprint, answer))
     };
     read().ok_or_else(|| damage(ANSWERS, None, "a remembered answer is not readable"))
 }
 
-/// The number that stands for a refusal on disk.
-const fn refusal_code(refusal: Refusal) -> u8 {
-    match refusal {
-        Refusal::AlreadyReserved => 0,
-        Refusal::NotReserved => 1,
-        Refusal::FilingTooSoon { .. } => 2,
-        Refusal::ChannelMayNotWithdraw => 3,
-        Refusal::ApplicantMayNotWithdraw => 4,
-        Refusal::ApplicantNeedsGmina => 5,
-        Refusal::ObstacleRequired => 6,
-        Refusal::TemporaryWithdrawalByEServiceOnly => 7,
-        Refusal::ReReservationTooSoon { .. } => 8,
-        Refusal::NotOfAge => 9,
-        Refusal::FutureMoment => 10,
-        Refusal::SameNumber => 11,
-        Refusal::TooManyRenumberings => 12,
-    }
-}
-
-fn refusal(fields: &mut Fields<'_>) -> Option<Refusal> {
-    Some(match fields.u8()? {
-        0 => Refusal::AlreadyReserved,
-        1 => Refusal::NotReserved,
-        2 => Refusal::FilingTooSoon { allowed_from: moment(fields)? },
-        3 => Refusal::ChannelMayNotWithdraw,
-        4 => Refusal::ApplicantMayNotWithdraw,
-        5 => Refusal::ApplicantNeedsGmina,
-        6 => Refusal::ObstacleRequired,
-        7 => Refusal::TemporaryWithdrawalByEServiceOnly,
-        8 => Refusal::ReReservationTooSoon { allowed_from: moment(fields)? },
-        9 => Refusal::NotOfAge,
-        10 => Refusal::FutureMoment,
-        11 => Refusal::SameNumber,
-        12 => Refusal::TooManyRenumberings,
-        _ => return None,
-    })
-}
-
-fn moment(fields: &mut Fields<'_>) -> Option<Moment> {
-    Some(Moment::from_unix_seconds(i64::from_le_bytes(fields.array()?)))
-}
-
-fn seal(key: &[u8], value: &mut Vec<u8>) {
-    let crc = crc(key, value);
-    value.extend_from_slice(&crc.to_le_bytes());
-}
-
-fn unsealed<'a>(key: &[u8], value: &'a [u8]) -> Option<&'a [u8]> {
-    let (value, stored) = value.split_at_checked(value.len().checked_sub(CRC_BYTES)?)?;
-    (stored == crc(key, value).to_le_bytes()).then_some(value)
-}
-
-fn crc(key: &[u8], value: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(key), value)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::answer;
     use super::*;
 
     fn feed() -> Feed {
@@ -287,30 +215,11 @@ mod tests {
         Feed { channel: Channel::IdCardRegister, registrant }
     }
 
-    fn refusals() -> Vec<Refusal> {
-        let allowed_from = Moment::from_unix_seconds(1_795_000_000);
-        vec![
-            Refusal::AlreadyReserved,
-            Refusal::NotReserved,
-            Refusal::FilingTooSoon { allowed_from },
-            Refusal::ChannelMayNotWithdraw,
-            Refusal::ApplicantMayNotWithdraw,
-            Refusal::ApplicantNeedsGmina,
-            Refusal::ObstacleRequired,
-            Refusal::TemporaryWithdrawalByEServiceOnly,
-            Refusal::ReReservationTooSoon { allowed_from },
-            Refusal::NotOfAge,
-            Refusal::FutureMoment,
-            Refusal::SameNumber,
-            Refusal::TooManyRenumberings,
-        ]
-    }
-
     #[test]
     fn answers_are_read_back_and_every_flipped_bit_and_cut_is_found() {
         let key = answer_key(&feed_key(&feed()), FeedSequence::FIRST);
-        let answers = [FeedAnswer::PassedOver, FeedAnswer::Event(Sequence::new(u64::MAX))];
-        for answer in answers.into_iter().chain(refusals().into_iter().map(FeedAnswer::Refused)) {
+        let given = answer::examples().into_iter().map(FeedAnswer::Given);
+        for answer in given.chain([FeedAnswer::PassedOver]) {
             let value = encode_answer(&key, &[7; 32], answer);
             assert_eq!(decode_answer(&key, &value), Ok(([7; 32], answer)));
             for bit in 0..value.len() * 8 {

@@ -13,7 +13,7 @@ use super::export::Table;
 use super::feeds::{self, ANSWERS_TABLE, FEEDS_TABLE};
 use super::histories::WriteHistories;
 use super::history::fold;
-use super::idempotency::{EXPIRY_TABLE, IDEMPOTENCY_TABLE};
+use super::idempotency::{self, EXPIRY_TABLE, IDEMPOTENCY_TABLE};
 use super::load::{OpenMode, Store, file_opener};
 use super::row::Row;
 use super::{
@@ -267,7 +267,9 @@ impl Scan {
             Table::Batches => self.batch(Sequence::new(u64::from_be_bytes(fixed(key)?)), value)?,
             Table::History => self.history(u32::from_be_bytes(fixed(key)?), value)?,
             Table::Renumberings => self.name(Sequence::new(renumbering(key)?.1)),
-            Table::Idempotency => drop(fixed::<32>(key)?),
+            Table::Idempotency => {
+                self.name(idempotency::judge(&fixed(key)?, value).map_err(StoreError::from)?);
+            }
             Table::Expiry => drop(fixed::<36>(key)?),
             Table::Feeds => feeds::judge_standing(key, value).map_err(StoreError::from)?,
             Table::FeedAnswers => {

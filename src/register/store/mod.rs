@@ -7,13 +7,14 @@
 //! | `backlog` | ordinal | the same, newer: not in its place yet ([`histories`]) |
 //! | `renumberings` | ordinal and sequence | nothing: both numbers of a renumbering point to it |
 //! | `settings` | name | format, creation, head, directory, which ends wait for an import |
-//! | `idempotency`, `idempotency-expiry` | hash of a request's key | what it led to, for 24 hours |
+//! | `idempotency`, `idempotency-expiry` | hash of a request's key | what it was answered, for 24 hours |
 //! | `feeds`, `feed-answers` | channel and registrant | how far each feed is ([`feeds`]) |
 //!
 //! `batches` is the truth, `history` with its `backlog` the same by number. Events
 //! are only ever added; nothing is deleted (art. 23c(3)).
 
 mod agreement;
+mod answer;
 mod append;
 mod bind;
 mod bulk;
@@ -35,6 +36,7 @@ use arc_swap::ArcSwapOption;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
 use agreement::Agreement;
+pub(super) use answer::Answer;
 pub(super) use append::{Appended, Appending};
 pub(super) use bulk::Bulk;
 pub use error::{Damage, OpenError, StoreError};

@@ -11,6 +11,7 @@ mod imports;
 mod model;
 
 mod renumbering;
+mod retries;
 mod scale;
 mod schedule;
 mod tampering;
