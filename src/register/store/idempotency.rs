@@ -145,9 +145,10 @@ fn decode(key: &[u8; 32], value: &[u8]) -> Result<(Stamp, [u8; 32], Answer), Dam
         let mut fields = Fields::new(if is_bare { value } else { unsealed(key, value)? });
         let at = Stamp::from_seconds(fields.u32()?);
         let fingerprint = fields.array()?;
-        let answer = match is_bare {
-            true => Answer::Event(Sequence::new(fields.u64()?)),
-            false => Answer::read(fields.u8()?, &mut fields)?,
+        let answer = if is_bare {
+            Answer::Event(Sequence::new(fields.u64()?))
+        } else {
+            Answer::read(fields.u8()?, &mut fields)?
         };
         fields.is_empty().then_some((at, fingerprint, answer))
     };
