@@ -270,6 +270,15 @@ impl<'a> Presented<'a> {
         self.id
     }
 
+    /// All before the secret, `<prefix>_<test|prod>_<id>`: names the credential
+    /// and opens nothing.
+    #[must_use]
+    pub fn public_text(&self) -> &'a str {
+        let public = &self.text[..self.text.len() - (1 + SECRET_CHARS + CHECKSUM_CHARS)];
+        // Only ASCII passes `parse`, so this never falls back.
+        std::str::from_utf8(public).unwrap_or_default()
+    }
+
     /// Hashes the whole text.
     #[must_use]
     pub fn hash(&self) -> CredentialHash {
@@ -315,6 +324,7 @@ mod tests {
             Presented::parse(Plane::Verification, plain.reveal().as_bytes()).expect("well-formed");
         assert_eq!(presented.id(), plain.id());
         assert_eq!(presented.environment(), Environment::Test);
+        assert_eq!(presented.public_text(), format!("pg_test_{}", plain.id()));
         assert!(presented.hash().matches(&plain.hash()));
         assert!(!key().hash().matches(&plain.hash()));
     }

@@ -95,19 +95,31 @@ fn verify_tells_by_its_exit_status() {
     shell.gateway.reply(200, VERDICT);
     let output = fed(&mut shell.ask(&["verify", "-"]), &format!("{NUMBER}\n"));
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
-    assert!(out(&output).starts_with("not reserved (at 2026-11-21T21:51:42Z, verification 01936f5e-"));
+    let at = "(at 2026-11-21 22:51:42 (+01:00), verification 01936f5e-";
+    assert!(out(&output).starts_with(&format!("not reserved {at}")), "{}", out(&output));
     let (method, path, agent, body) = shell.gateway.request(0);
     assert_eq!((method.as_str(), path.as_str()), ("POST", "/v1/verify"));
     assert_eq!(agent, concat!("peselgate/", env!("CARGO_PKG_VERSION")));
     assert_eq!(body, format!(r#"{{"pesel":"{NUMBER}"}}"#));
 
-    shell.gateway.reply(200, &VERDICT.replace("false", r#"true,"reserved_at":"2026-10-02T08:15:30Z""#));
+    let reserved = VERDICT.replace("false", r#"true,"reserved_at":"2026-10-02T08:15:30Z""#);
+    let withdrawn = reserved.replace("true", r#"false,"withdrawn_at":"2026-11-02T08:15:30Z""#);
+    for (verdict, says) in [
+        (&reserved, "reserved since 2026-10-02 10:15:30 (+02:00)"),
+        (&withdrawn, "not reserved, withdrawn 2026-11-02 09:15:30 (+01:00)"),
+    ] {
+        shell.gateway.reply(200, verdict);
+        let output = shell.ask(&["verify", NUMBER]).output().expect("an end");
+        assert!(out(&output).starts_with(&format!("{says} {at}")), "{}", out(&output));
+    }
+
+    shell.gateway.reply(200, &reserved);
     let mut reserved =
         shell.ask(&["verify", NUMBER, "--json", "--at", "2026-11-01T12:00:00+01:00", "--reference", "r"]);
     let output = reserved.output().expect("an end");
     assert_eq!(output.status.code(), Some(1));
     assert!(out(&output).contains(r#""reserved_at":"2026-10-02T08:15:30Z""#));
-    let (.., body) = shell.gateway.request(1);
+    let (.., body) = shell.gateway.request(3);
     assert_eq!(body, format!(r#"{{"at":"2026-11-01T11:00:00Z","pesel":"{NUMBER}","reference":"r"}}"#));
 }
 

@@ -25,7 +25,7 @@ const EXIT_VERIFY: &str = "Exit status: 0 not reserved, 1 reserved, 2 no answer.
 const EXIT_BULK: &str = "Exit status: 0 every row was answered, 1 some rows were wrong (see the column \
     `error`), 2 it could not finish.\n\n\
     With --output, work goes to FILE.part (mode 0600, as FILE will be) and its state to FILE.resume; after an interruption the same \
-    command goes on behind the last complete row. Rows with more or fewer columns than the header are not \
+    command, with the same gateway and key, goes on behind the last complete row. Rows with more or fewer columns than the header are not \
     asked (error `row-length`).";
 const EXIT_IMPORT: &str = "Exit status: 0 every line was accepted, 1 some chunks were refused, 2 it could \
     not finish.\n\nEach line is {\"pesel\",\"kind\",\"moment\",\"channel\",\"registrant\"}. A chunk of 10 000 lines \

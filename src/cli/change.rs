@@ -14,7 +14,7 @@ use super::change_args::{ChangeArgs, EntryArgs, WithdrawArgs};
 use super::client::{Client, ClientError};
 use super::console;
 use super::error::{CliError, Exit};
-use super::words::Lang;
+use super::words::{Lang, moment};
 use crate::clock::Moment;
 use crate::pesel::Pesel;
 
@@ -140,17 +140,17 @@ fn number(argument: &NumberArg, lang: Lang) -> Result<Pesel, CliError> {
 
 impl Recorded {
     fn sentence(&self, lang: Lang) -> String {
-        let moment = lang.moment(self.moment);
+        let at = moment(self.moment);
         let what = match self.kind.as_str() {
             "reservation" => lang.pick("Zastrzeżono numer PESEL", "reserved"),
             _ => lang.pick("Cofnięto zastrzeżenie numeru PESEL", "withdrawn"),
         };
         let again = self.reserve_again_at.map_or_else(String::new, |again_at| {
             let text = lang.pick("Ponowne zastrzeżenie nastąpi samo", "it will be reserved again");
-            format!("{text}: {}. ", lang.moment(again_at))
+            format!("{text}: {}. ", moment(again_at))
         });
         let event = lang.pick("Zdarzenie", "Event");
-        format!("{what}: {moment}. {again}{event} {} ({}).", self.sequence, self.event_id)
+        format!("{what}: {at}. {again}{event} {} ({}).", self.sequence, self.event_id)
     }
 
     fn line(&self, lang: Lang) -> String {
@@ -158,13 +158,13 @@ impl Recorded {
         let registrant = self.registrant.replace(char::is_control, " ");
         let mut line = format!(
             "{}  {}  {}, {registrant}",
-            lang.moment(self.moment),
+            moment(self.moment),
             lang.kind(&self.kind),
             lang.channel(&self.channel),
         );
         if let Some(again_at) = self.reserve_again_at {
             let until = lang.pick("czasowo, do", "until");
-            line.push_str(&format!(" [{until} {}]", lang.moment(again_at)));
+            line.push_str(&format!(" [{until} {}]", moment(again_at)));
         }
         if self.scheduled {
             line.push_str(lang.pick(" [samo, po czasowym cofnięciu]", " [by the clock]"));
@@ -175,7 +175,6 @@ impl Recorded {
 
 impl Entry {
     fn text(&self, lang: Lang) -> String {
-        let moment = |moment| lang.moment(moment);
         let state = match (self.reserved, self.reserved_at, self.withdrawn_at) {
             (true, Some(since), _) => {
                 format!(

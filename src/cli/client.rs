@@ -69,6 +69,11 @@ impl Client {
         &self.endpoint
     }
 
+    /// Which credential asks, without its secret.
+    pub(crate) fn credential(&self) -> &str {
+        self.bearer.public_text()
+    }
+
     /// Opens a connection, with TLS where the URL says so.
     pub(crate) async fn connect(&self) -> Result<Connection, ClientError> {
         tokio::time::timeout(CONNECT_TIMEOUT, self.connect_patiently())

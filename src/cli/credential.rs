@@ -36,7 +36,11 @@ pub(crate) const ADMIN_TOKEN: Source =
 /// A well-formed credential, ready for the `authorization` field. Only the
 /// gateway can tell whether anybody issued it.
 #[derive(Clone)]
-pub(crate) struct Bearer(Zeroizing<String>);
+pub(crate) struct Bearer {
+    text: Zeroizing<String>,
+    /// What of it is no secret.
+    public_text: String,
+}
 
 impl Bearer {
     /// Reads it from the file (`-`: standard input) or, without one, from the
@@ -61,15 +65,15 @@ impl Bearer {
     /// A credential of the other plane, or with a typing error, is refused here:
     /// it would only be shown to a gateway that must not see it.
     fn parse(source: Source, text: &str) -> Result<Self, CliError> {
-        let reads_as = |plane| Presented::parse(plane, text.as_bytes()).is_ok();
-        if reads_as(source.plane) {
-            return Ok(Self(Zeroizing::new(text.to_owned())));
+        if let Ok(presented) = Presented::parse(source.plane, text.as_bytes()) {
+            let public_text = presented.public_text().to_owned();
+            return Ok(Self { text: Zeroizing::new(text.to_owned()), public_text });
         }
         let (this, other) = match source.plane {
             Plane::Verification => ("an API key", Plane::Admin),
             Plane::Admin => ("an admin token", Plane::Verification),
         };
-        let what = if reads_as(other) {
+        let what = if Presented::parse(other, text.as_bytes()).is_ok() {
             format!("the credential of {} is for the other plane: {this} is needed", source.option)
         } else {
             format!(
@@ -80,9 +84,14 @@ impl Bearer {
         Err(CliError::Usage(what))
     }
 
+    /// Which credential it is, without its secret: `pg_test_<id>`.
+    pub(crate) fn public_text(&self) -> &str {
+        &self.public_text
+    }
+
     /// The value of the `authorization` field.
     pub(crate) fn header(&self) -> HeaderValue {
-        let text = Zeroizing::new(format!("Bearer {}", self.0.as_str()));
+        let text = Zeroizing::new(format!("Bearer {}", self.text.as_str()));
         // A parsed credential is ASCII letters, digits and underscores.
         let mut value = HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("Bearer"));
         value.set_sensitive(true);
@@ -145,7 +154,7 @@ mod tests {
         let shown = format!(
             "{:?} {:?}",
             Bearer::parse(ADMIN_TOKEN, token.reveal()),
-            Bearer(Zeroizing::new("pga_x".into())).header()
+            Bearer { text: Zeroizing::new("pga_x".into()), public_text: String::new() }.header()
         );
         assert!(!shown.contains("pga_"), "{shown}");
     }

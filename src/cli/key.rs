@@ -9,7 +9,7 @@ use super::console;
 use super::error::{CliError, Exit};
 use super::issued::Kind;
 use super::key_args::{KeyCommand, KeyIssueArgs, KeyLimitsArgs};
-use super::table::{aligned, cell};
+use super::table::{aligned, cell, moment_cell};
 
 const KEY: Kind = Kind { word: "key", path: "/admin/v1/keys" };
 
@@ -91,6 +91,6 @@ fn row(key: &Value) -> [String; 8] {
         cell(&key["system"]),
         addresses.join(","),
         format!("{}/s {} {}/day", limit("per_second"), limit("burst"), limit("per_day")),
-        cell(&key["created_at"]),
+        moment_cell(&key["created_at"]),
     ]
 }

@@ -7,7 +7,7 @@ use super::client::{Client, ClientError};
 use super::console;
 use super::error::{CliError, Exit};
 use super::issued::Kind;
-use super::table::{aligned, cell};
+use super::table::{aligned, cell, moment_cell};
 use super::token_args::{TokenIssueArgs, TokenRequest};
 
 const TOKEN: Kind = Kind { word: "token", path: "/admin/v1/tokens" };
@@ -71,6 +71,6 @@ fn row(token: &Value) -> [String; 9] {
         cell(&token["registrant"]),
         cell(&token["teryt"]),
         cell(&token["channel"]),
-        cell(&token["created_at"]),
+        moment_cell(&token["created_at"]),
     ]
 }

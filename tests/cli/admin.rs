@@ -96,7 +96,7 @@ fn a_refusal_is_polish_for_people_and_a_code_for_programs() {
     );
     assert_eq!(
         err(&reserve(&["--lang", "en"])),
-        "filing-too-soon: wait; allowed from 2026-07-01T10:00:00Z\n"
+        "filing-too-soon: wait; allowed from 2026-07-01 12:00:00 (+02:00)\n"
     );
     let told: serde_json::Value = serde_json::from_str(&out(&reserve(&["--json"]))).expect("JSON");
     assert_eq!(
@@ -164,6 +164,15 @@ fn an_entry_is_shown_with_its_history() {
          2026-11-22 00:00:00 (+01:00)  zastrzeżenie  usługa elektroniczna, mObywatel \
          [samo, po czasowym cofnięciu]\n"
     );
+    // Another language, the same time.
+    shell.gateway.reply(200, &entry);
+    let output = fed(&mut shell.administer(&["entry", "-", "--lang", "en"]), NUMBER);
+    assert_eq!(
+        out(&output),
+        "reserved since 2026-11-22 00:00:00 (+01:00)\n\
+         2026-11-21 22:51:42 (+01:00)  withdrawal  e-service, mObywatel [until 2026-11-22 00:00:00 (+01:00)]\n\
+         2026-11-22 00:00:00 (+01:00)  reservation  e-service, mObywatel [by the clock]\n"
+    );
 }
 
 #[test]
@@ -187,8 +196,8 @@ fn feeds_are_a_table_for_people_and_the_document_for_programs() {
     assert_eq!(
         out(&feeds(document, &["--lang", "en"])),
         "CHANNEL         REGISTRANT                 LAST MESSAGE  TAKEN AT\n\
-         pesel-register  Rejestr PESEL              12345         2026-07-01T10:00:00Z\n\
-         post            Operator pocztowy Łącznik  7             2026-11-21T21:51:42Z\n"
+         pesel-register  Rejestr PESEL              12345         2026-07-01 12:00:00 (+02:00)\n\
+         post            Operator pocztowy Łącznik  7             2026-11-21 22:51:42 (+01:00)\n"
     );
     let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
     assert_eq!(json(&out(&feeds(document, &["--json"]))), json(document));
@@ -255,9 +264,11 @@ fn keys_are_listed_deactivated_and_moved() {
     let lines: Vec<_> = table.lines().collect();
     assert!(lines[0].starts_with("ID          STATE   ENVIRONMENT"), "{table}");
     assert!(lines[1].contains("abcdefghij  active") && lines[1].contains("1/s 2 3/day"), "{table}");
+    assert!(lines[1].ends_with("  2026-11-21 22:51:42 (+01:00)"), "{table}");
     shell.gateway.reply(200, &format!(r#"{{"keys":[{RECORD}]}}"#));
     let output = shell.administer(&["key", "list", "--json"]).output().expect("an end");
-    assert!(serde_json::from_str::<serde_json::Value>(&out(&output)).expect("JSON")["keys"].is_array());
+    let document: serde_json::Value = serde_json::from_str(&out(&output)).expect("JSON");
+    assert_eq!(document["keys"][0]["created_at"], "2026-11-21T21:51:42Z");
 
     shell.gateway.reply(200, RECORD);
     shell.administer(&["key", "deactivate", "abcdefghij"]).assert().code(0);

@@ -81,7 +81,7 @@ fn tokens_are_listed_and_deactivated() {
         out(&output),
         "ID          STATE   ENVIRONMENT  ROLES     LABEL      REGISTRANT              TERYT    CHANNEL  CREATED\n\
          abcdefghij  active  test         official  okienko 3  Urząd Gminy Przykładów  1465011  -        \
-         2026-11-21T21:51:42Z\n"
+         2026-11-21 22:51:42 (+01:00)\n"
     );
     shell.gateway.reply(200, &list);
     let output = shell.administer(&["token", "list", "--json"]).output().expect("an end");

@@ -108,7 +108,7 @@ async fn check(
             "peselgate: warning: the input has `{names}` already; the last of the name is new"
         ));
     }
-    let start = begin(args, &mut input)?;
+    let start = begin(args, &client, &mut input)?;
     let resumed = start.tally.rows();
     let progress = Progress::new(input.bytes(), resumed);
     let batches = read_ahead(input, terms);
@@ -150,7 +150,7 @@ struct Start {
     input_bytes: u64,
 }
 
-fn begin(args: &BulkArgs, input: &mut Input) -> Result<Start, CliError> {
+fn begin(args: &BulkArgs, client: &Client, input: &mut Input) -> Result<Start, CliError> {
     let shape = input.shape();
     let Some(output) = &args.output else {
         let mut sink = Sink::new(Target::Stdout(std::io::stdout()), 0, shape);
@@ -167,6 +167,8 @@ fn begin(args: &BulkArgs, input: &mut Input) -> Result<Start, CliError> {
         input: identity.clone(),
         column: args.column.clone(),
         delimiter: char::from(args.delimiter),
+        gateway: client.endpoint().to_string(),
+        key: client.credential().to_owned(),
     });
     let state = match &task {
         Some(task) => files.state(task, &part)?,

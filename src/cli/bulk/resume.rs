@@ -18,7 +18,7 @@ use crate::cli::place;
 use crate::datadir::sync_name;
 
 /// The format of the state's file.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// How far the work is. Rows behind it in the part file do not count.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,13 +30,38 @@ pub(super) struct State {
     pub(super) tally: Tally,
 }
 
-/// What is done to which file: another task does not go on with this work.
+/// What is done to which file, and who answers: another task does not go on with
+/// this work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Task {
     pub(super) input: Identity,
     pub(super) column: String,
     pub(super) delimiter: char,
+    /// The gateway's URL, as its client shows it. Answers of two gateways in one
+    /// result could not be told apart: those of a test would pass for real ones.
+    pub(super) gateway: String,
+    /// The key without its secret; it names the environment. A new key of the same
+    /// institution is another one, too: only the gateway knows whose keys are.
+    pub(super) key: String,
+}
+
+impl Task {
+    /// Why work of another task is not gone on with; `None` when it is this one's.
+    fn refusal(&self, work: &Self) -> Option<String> {
+        if (&work.input, &work.column, work.delimiter) != (&self.input, &self.column, self.delimiter) {
+            return Some("belongs to another input, or to another --column or --delimiter".to_owned());
+        }
+        if (&work.gateway, &work.key) != (&self.gateway, &self.key) {
+            // What a file says must not steer a terminal.
+            let shown = |text: &str| text.replace(char::is_control, " ");
+            let (gateway, key) = (shown(&work.gateway), shown(&work.key));
+            return Some(format!(
+                "belongs to work with another gateway or key; {gateway} with the key {key} goes on with it"
+            ));
+        }
+        None
+    }
 }
 
 /// A border between two rows, on both sides.
@@ -111,8 +136,8 @@ impl Files {
         if state.version != VERSION {
             return Err(refused("not written by this version of peselgate"));
         }
-        if state.task != *task {
-            return Err(refused("belongs to another input, or to another --column or --delimiter"));
+        if let Some(why) = task.refusal(&state.task) {
+            return Err(refused(&why));
         }
         let length = part.metadata().map_err(CliError::file(&self.part))?.len();
         if length < state.mark.output_bytes {

@@ -27,6 +27,7 @@ const TERMS: Terms = Terms {
 struct Bench {
     dir: tempfile::TempDir,
     gateway: Gateway,
+    key: PlainCredential,
     terms: Terms,
     more: Vec<&'static str>,
 }
@@ -34,7 +35,13 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("directory");
-        Self { dir, gateway: Gateway::start(), terms: TERMS, more: Vec::new() }
+        let key = key(Environment::Test);
+        Self { dir, gateway: Gateway::start(), key, terms: TERMS, more: Vec::new() }
+    }
+
+    fn client(&self) -> Client {
+        let bearer = Bearer::read(KEY, None, &|_| Some(self.key.reveal().to_owned())).expect("a key");
+        Client::new(&self.gateway.url(), None, bearer).expect("a client")
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -58,12 +65,11 @@ impl Bench {
         let more = self.more.iter().map(std::ffi::OsStr::new);
         let cli = Cli::try_parse_from(fixed.into_iter().chain(more)).expect("a command line");
         let Command::Bulk(args) = cli.command else { panic!("bulk") };
-        let key = PlainCredential::generate(Plane::Verification, Environment::Test).expect("randomness");
-        let bearer = Bearer::read(KEY, None, &|_| Some(key.reveal().to_owned())).expect("a key");
-        let client = Client::new(&self.gateway.url(), None, bearer).expect("a client");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
         let (_interrupt, interrupted) = watch::channel(false);
-        runtime.block_on(check(&args, client, self.terms, interrupted)).map_err(|error| error.to_string())
+        runtime
+            .block_on(check(&args, self.client(), self.terms, interrupted))
+            .map_err(|error| error.to_string())
     }
 
     /// The output for this input.
@@ -78,6 +84,10 @@ impl Bench {
         std::fs::write(self.path("in.csv"), input).expect("written");
         self.run().expect_err("refused")
     }
+}
+
+fn key(environment: Environment) -> PlainCredential {
+    PlainCredential::generate(Plane::Verification, environment).expect("randomness")
 }
 
 const HEAD: &str = "reserved,reserved_at,withdrawn_at,verification_id,index,error";

@@ -156,6 +156,66 @@ fn work_of_another_input_is_not_gone_on_with() {
     }
 }
 
+/// A result is one gateway's, under one key: a test's answers do not end up in
+/// those of production.
+#[test]
+fn work_with_another_gateway_or_key_is_not_gone_on_with() {
+    let mut bench = Bench::new();
+    std::fs::write(bench.path("in.csv"), mixed(60, "\n")).expect("written");
+    bench.gateway.misbehave([Fault::Stop(30)]);
+    assert_eq!(bench.run(), Ok(Exit::Failed));
+    let (part, state) = (bench.read("out.csv.part"), bench.read("out.csv.resume"));
+    assert!(!state.contains(&bench.key.reveal()[19..]), "the secret is no part of the state");
+    let refused = |bench: &Bench, first: &str| {
+        let refusal = bench.run().expect_err("refused");
+        for says in ["another gateway or key", first, "--restart"] {
+            assert!(refusal.contains(says), "{refusal}");
+        }
+        assert_eq!(bench.gateway.seen.streams.load(Ordering::SeqCst), 0, "nothing is asked");
+        // It waits for whoever began it.
+        assert_eq!((bench.read("out.csv.part"), bench.read("out.csv.resume")), (part.clone(), state.clone()));
+    };
+    let name = format!("{} with the key pg_test_{} ", bench.gateway.url(), bench.key.id());
+    let gateway = std::mem::replace(&mut bench.gateway, Gateway::start());
+    refused(&bench, &name);
+    bench.gateway = gateway;
+    bench.gateway.seen.streams.store(0, Ordering::SeqCst);
+    let first = std::mem::replace(&mut bench.key, key(Environment::Production));
+    refused(&bench, &name);
+    // A key that was rotated, too.
+    bench.key = key(Environment::Test);
+    refused(&bench, &name);
+    bench.key = first;
+    assert_eq!(bench.run(), Ok(Exit::Partly));
+    assert_eq!(without_index(&bench.read("out.csv")).len(), 60);
+}
+
+/// The state of an older version does not say whose answers the work holds.
+#[test]
+fn work_of_another_version_is_not_gone_on_with() {
+    let mut bench = Bench::new();
+    std::fs::write(bench.path("in.csv"), mixed(60, "\n")).expect("written");
+    bench.gateway.misbehave([Fault::Stop(30)]);
+    assert_eq!(bench.run(), Ok(Exit::Failed));
+    let state = bench.read("out.csv.resume");
+    let mut older: serde_json::Value = serde_json::from_str(&state).expect("JSON");
+    older["version"] = 1.into();
+    let with_all = older.to_string();
+    for name in ["gateway", "key"] {
+        older["task"].as_object_mut().expect("a task").remove(name).expect("a field");
+    }
+    for state in [with_all, older.to_string()] {
+        std::fs::write(bench.path("out.csv.resume"), state).expect("written");
+        let refusal = bench.run().expect_err("refused");
+        assert!(
+            refusal.contains("not written by this version") && refusal.contains("--restart"),
+            "{refusal}"
+        );
+    }
+    bench.more = vec!["--restart"];
+    assert_eq!(bench.run(), Ok(Exit::Partly));
+}
+
 #[test]
 fn two_runs_do_not_share_an_output() {
     let bench = Bench::new();
@@ -178,12 +238,9 @@ fn a_signal_stops_with_the_state_kept() {
     ])
     .expect("a command line");
     let Command::Bulk(args) = cli.command else { panic!("bulk") };
-    let key = PlainCredential::generate(Plane::Verification, Environment::Test).expect("randomness");
-    let bearer = Bearer::read(KEY, None, &|_| Some(key.reveal().to_owned())).expect("a key");
-    let client = Client::new(&bench.gateway.url(), None, bearer).expect("a client");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
     let (_interrupt, interrupted) = watch::channel(true);
-    assert_eq!(runtime.block_on(check(&args, client, TERMS, interrupted)).ok(), Some(Exit::Failed));
+    assert_eq!(runtime.block_on(check(&args, bench.client(), TERMS, interrupted)).ok(), Some(Exit::Failed));
     assert!(Path::exists(&bench.path("out.csv.resume")));
     assert_eq!(bench.run(), Ok(Exit::Partly));
 }
