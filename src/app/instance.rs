@@ -82,6 +82,9 @@ impl std::error::Error for InstanceError {}
 /// How often the metrics' histograms are drained.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
+/// Is told the planes' addresses, and why the instance is not ready.
+type Listening<'a> = dyn FnOnce(&Addresses, &[NotReady]) + 'a;
+
 /// What the composition root passes to [`run`] besides the blueprint.
 pub struct Surroundings<'a> {
     /// The sockets that the service manager passed.
@@ -91,7 +94,7 @@ pub struct Surroundings<'a> {
     /// The wall clock.
     pub clock: Clock,
     /// Called once all planes answer, if only that they are not ready, and why.
-    pub listening: Box<dyn FnOnce(&Addresses, &[NotReady]) + 'a>,
+    pub listening: Box<Listening<'a>>,
     /// Reads the configuration again; `None` where there is none.
     pub reload: Option<Box<Rereading<'a>>>,
 }

@@ -84,7 +84,7 @@ pub enum LineReason {
     /// A line about this number in an earlier chunk was refused with it: recorded now,
     /// this one would make that one out of order for ever.
     BehindRefused,
-    /// The number has as many events as a history holds ([`HISTORY_EVENTS_MAX`]).
+    /// The number has as many events as a history holds ([`HISTORY_EVENTS_MAX`](crate::limits::HISTORY_EVENTS_MAX)).
     HistoryFull,
 }
 
