@@ -223,9 +223,13 @@ pub(super) fn access_refusals(prober: &mut Prober) {
         prober.expect(&operation, &request.json(&unacceptable), 422, "invalid-value");
     }
     let listed = request("GET", "/admin/v1/tokens").bearer(&prober.demo.token()).send(prober.demo.admin);
-    let last = listed.json()["tokens"][0]["id"].as_str().expect("the demo's").to_owned();
+    let listed = listed.json();
+    let is_operator =
+        |token: &&Value| token["roles"].as_array().is_some_and(|roles| roles.contains(&json!("operator")));
+    let last = listed["tokens"].as_array().and_then(|tokens| tokens.iter().find(is_operator));
+    let last = last.and_then(|token| token["id"].as_str()).expect("the demo's");
     let operation = prober.operation("deactivateToken");
-    let target = operation.path.replace("{id}", &last);
+    let target = operation.path.replace("{id}", last);
     let request = request("POST", &target).bearer(&prober.demo.token());
     prober.expect(&operation, &request, 409, "last-operator");
     for (id, body) in [
