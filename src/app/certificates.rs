@@ -48,11 +48,13 @@ impl TlsPlane {
             .map_err(|error| InstanceError::new(self.table(), error))
     }
 
-    /// One that callers will take at this moment.
-    fn read_valid(self, files: &TlsFiles, now: Moment) -> Result<Certificate, InstanceError> {
-        let certificate = self.read(files)?;
-        certificate.judged(now).map_err(|error| InstanceError::new(self.table(), error))?;
-        Ok(certificate)
+    /// Will callers take it at this moment?
+    fn judged(self, certificate: &Certificate, now: Moment) -> Result<(), InstanceError> {
+        certificate.judged(now).map_err(|error| InstanceError::new(self.table(), error))
+    }
+
+    fn warn(self, error: &InstanceError) {
+        tracing::warn!(plane = self.name(), %error, "callers will not trust this certificate");
     }
 
     /// Tells the metrics how long the certificate in force is valid.
@@ -76,11 +78,11 @@ impl Certificates {
     /// Judges what a configuration names, and keeps none of it.
     ///
     /// # Errors
-    /// As [`Self::read_again`].
+    /// When a file cannot be read, or a pair does not fit or is not valid by the clock.
     pub(super) fn check(blueprint: &Blueprint, now: Moment) -> Result<(), InstanceError> {
         for plane in TlsPlane::ALL {
             if let Some(files) = plane.files(blueprint) {
-                plane.read_valid(files, now)?;
+                plane.judged(&plane.read(files)?, now)?;
             }
         }
         Ok(())
@@ -95,8 +97,8 @@ impl Certificates {
         let start = |plane: TlsPlane| {
             let Some(files) = plane.files(blueprint) else { return Ok(None) };
             let certificate = plane.read(files)?;
-            if let Err(error) = certificate.judged(now) {
-                tracing::warn!(plane = plane.name(), %error, "callers will not trust this certificate");
+            if let Err(error) = plane.judged(&certificate, now) {
+                plane.warn(&error);
             }
             plane.show_expiry(&certificate);
             Ok::<_, InstanceError>(Some(TlsSource::new(certificate)))
@@ -107,8 +109,8 @@ impl Certificates {
     /// Reads what a reload may put in the place of those in force.
     ///
     /// # Errors
-    /// When a file cannot be read, a pair does not fit or is not valid by the clock,
-    /// and for TLS that comes or goes.
+    /// When a file cannot be read, a pair does not fit or, unless it is in force as it is,
+    /// is not valid by the clock, and for TLS that comes or goes.
     pub(super) fn read_again(
         &self,
         blueprint: &Blueprint,
@@ -122,7 +124,16 @@ impl Certificates {
                 Err(InstanceError::new(plane.table(), why))
             };
             match (self.of(plane), plane.files(blueprint)) {
-                (Some(_), Some(files)) => new.push((plane, plane.read_valid(files, now)?)),
+                (Some(source), Some(files)) => {
+                    let certificate = plane.read(files)?;
+                    match plane.judged(&certificate, now) {
+                        // It is in force already, and must not keep everything else from
+                        // being reloaded.
+                        Err(error) if source.has(&certificate) => plane.warn(&error),
+                        judged => judged?,
+                    }
+                    new.push((plane, certificate));
+                }
                 (None, None) => {}
                 (Some(_), None) => return by_restart("off"),
                 (None, Some(_)) => return by_restart("on"),

@@ -23,11 +23,18 @@ use crate::clock::Moment;
 
 /// Where a plane's handshakes find the certificate of the moment.
 #[derive(Clone)]
-pub struct TlsSource(Arc<ArcSwap<ServerConfig>>);
+pub struct TlsSource(Arc<ArcSwap<InForce>>);
+
+struct InForce {
+    config: Arc<ServerConfig>,
+    leaf: CertificateDer<'static>,
+}
 
 /// A certificate with its key, read and found to fit: the two are swapped as one.
 pub struct Certificate {
     config: ServerConfig,
+    /// The chain's first one.
+    leaf: CertificateDer<'static>,
     file: PathBuf,
     /// `None` where it cannot be read.
     validity: Option<Validity>,
@@ -115,9 +122,10 @@ impl Certificate {
         alpn: &'static [&'static [u8]],
     ) -> Result<Self, TlsError> {
         let chain = read_chain(certificate_file)?;
-        let validity = Validity::of(&chain[0]);
+        let leaf = chain[0].clone();
+        let validity = Validity::of(&leaf);
         let config = server_config(chain, (certificate_file, key_file), alpn)?;
-        Ok(Self { config, file: certificate_file.to_owned(), validity })
+        Ok(Self { config, leaf, file: certificate_file.to_owned(), validity })
     }
 
     /// Whether it is valid at this moment.
@@ -146,22 +154,38 @@ impl Certificate {
     }
 }
 
+impl From<Certificate> for InForce {
+    fn from(Certificate { config, leaf, .. }: Certificate) -> Self {
+        Self { config: Arc::new(config), leaf }
+    }
+}
+
 impl TlsSource {
     /// Begins with this certificate.
     #[must_use]
     pub fn new(certificate: Certificate) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(certificate.config)))
+        Self(Arc::new(ArcSwap::from_pointee(certificate.into())))
     }
 
     /// New handshakes use this one; connections that stand go on.
     pub fn exchange(&self, certificate: Certificate) {
-        self.0.store(Arc::new(certificate.config));
+        self.0.store(Arc::new(certificate.into()));
+    }
+
+    /// Is it the one in force?
+    #[must_use]
+    pub fn has(&self, certificate: &Certificate) -> bool {
+        self.0.load().leaf == certificate.leaf
     }
 
     /// An acceptor with the certificate of this moment.
     #[must_use]
     pub fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.0.load_full())
+        TlsAcceptor::from(self.config())
+    }
+
+    fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.0.load().config)
     }
 }
 
@@ -272,7 +296,7 @@ impl Handshakes {
             turn.await?;
             let answered = {
                 let _place = self.places.acquire().await.map_err(io::Error::other)?;
-                let answered = hello.into_stream(self.source.0.load_full());
+                let answered = hello.into_stream(self.source.config());
                 // The place is free when everybody else on this thread has had one.
                 tokio::task::yield_now().await;
                 answered

@@ -260,7 +260,9 @@ impl Batch<'_, '_> {
             Remembered::Again(answer) => return self.again(answer),
         }
         let carried_out = carry_out(self)?;
-        if let Some(answer) = self.lasting(&carried_out) {
+        // A clock that ran ahead is no word of the law's: the same request may come again.
+        let lasting = self.lasting(&carried_out);
+        if let Some(answer) = lasting.filter(|answer| *answer != Answer::Refused(Refusal::FutureMoment)) {
             self.appending.remember(request, answer, self.now)?;
         }
         Ok(carried_out)
@@ -273,8 +275,11 @@ impl Batch<'_, '_> {
     /// its way, once somebody else has changed what was refused.
     fn lasting(&mut self, carried_out: &Result<Outcome, CommandError>) -> Option<Answer> {
         match carried_out {
-            Ok(Outcome { event, .. }) => {
-                self.fresh.insert(event.sequence(), event.clone());
+            Ok(Outcome { event, replayed }) => {
+                // Only what is behind everything that is stored: it is searched by halves.
+                if !replayed {
+                    self.fresh.insert(event.sequence(), event.clone());
+                }
                 Some(Answer::Event(event.sequence()))
             }
             Err(CommandError::Refused(refusal)) => Some(Answer::Refused(*refusal)),

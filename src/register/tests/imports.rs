@@ -276,6 +276,44 @@ fn a_reservation_behind_a_withdrawal_of_its_second_is_another_one() {
     assert!(!is_reserved(4));
 }
 
+/// Whatever is told twice, by a file that was joined or sent again: what its last line
+/// tells of a second is so, and what is known is not told anew.
+#[test]
+fn lines_of_a_second_told_twice_end_as_the_last_one_says() {
+    let (_dir, opened) = opened();
+    let told = |n, lines: &[(EventKind, Channel)]| {
+        lines.iter().map(|(kind, channel)| line(person(n), *kind, -900, *channel)).collect::<Vec<_>>()
+    };
+    let is_reserved = |n| opened.reader.snapshot().state(person(n)).is_reserved();
+    let events_of = |n| opened.reader.entry(person(n)).expect("readable").events().len();
+    let (taken, given_back) = ((Reservation, Channel::Gmina), (Withdrawal, Channel::Gmina));
+    let pair = [taken, given_back];
+    opened.import(told(1, &[pair, pair].concat())).expect("imported");
+    opened.import(told(2, &pair)).expect("imported");
+    opened.import(told(2, &[pair, pair].concat())).expect("imported");
+    let ex_officio = (Reservation, Channel::IdCardRegister);
+    let four = [ex_officio, (Withdrawal, Channel::EService), ex_officio, given_back];
+    for n in [3, 3] {
+        opened.import(told(n, &four)).expect("imported");
+        assert_eq!(events_of(n), 4, "all of them, and once");
+    }
+    assert_eq!([1, 2, 3].map(is_reserved), [false; 3]);
+    for (n, times) in [(1, 2), (2, 2)] {
+        let before = events_of(n);
+        opened.import(told(n, &pair.repeat(times))).expect("known");
+        assert_eq!((events_of(n), is_reserved(n)), (before, false));
+    }
+    // Repeated and not anew: nothing lies between.
+    opened.import(told(4, &[taken, taken, given_back, given_back])).expect("imported");
+    assert_eq!((events_of(4), is_reserved(4)), (2, false));
+    // A second that is told again later in the file is the same one.
+    let later = vec![line(person(5), Reservation, -800, Channel::Gmina)];
+    let twice = [told(5, &pair), later.clone(), told(5, &pair), later].concat();
+    opened.import(twice).expect("imported");
+    assert_eq!((events_of(5), is_reserved(5)), (3, true));
+    assert_eq!(opened.states(), states_of(&opened.all_events()));
+}
+
 /// A history is read and written whole, and must fit into a backup.
 #[test]
 fn a_history_does_not_grow_without_end() {

@@ -39,7 +39,7 @@ pub(super) fn plan_number(
 ) -> bool {
     let pending = record.pending_withdrawal().map(Withdrawal::Recorded);
     let mut planner =
-        Planner { record, now, entry: *record.entry(), pending, planned: Vec::new(), told: None };
+        Planner { record, now, entry: *record.entry(), pending, planned: Vec::new(), told: Told::default() };
     for index in indexes {
         let index = *index as usize;
         plans[index] = planner.plan(index, &lines[index]).unwrap_or_else(Plan::Refuse);
@@ -55,8 +55,46 @@ struct Planner<'a> {
     /// The temporary withdrawal that lasts.
     pending: Option<Withdrawal>,
     planned: Vec<(EventKind, Stamp, Channel, Option<Stamp>)>,
-    /// What the line before told.
-    told: Option<(EventKind, Stamp)>,
+    told: Told,
+}
+
+/// Which events of one second the lines before have told. Reserved, withdrawn and
+/// reserved again within a second, ex officio: the same words tell two events then. A
+/// line that tells a kind anew behind the other one means the next such event, and one
+/// that only repeats means the same. A chunk knows its own lines alone.
+#[derive(Debug, Default)]
+struct Told {
+    at: Option<Stamp>,
+    events: Vec<ToldEvent>,
+}
+
+#[derive(Debug)]
+struct ToldEvent {
+    kind: EventKind,
+    channel: Channel,
+    /// Its place among those of the second, the recorded before the planned.
+    place: usize,
+    /// An event of the other kind has been told since.
+    is_passed: bool,
+}
+
+impl Told {
+    /// From which place on a line's event is looked for.
+    fn from(&mut self, kind: EventKind, channel: Channel, at: Stamp) -> usize {
+        if self.at != Some(at) {
+            *self = Self { at: Some(at), events: Vec::new() };
+        }
+        let told = self.events.iter().find(|told| (told.kind, told.channel) == (kind, channel));
+        told.map_or(0, |told| told.place + usize::from(told.is_passed))
+    }
+
+    fn tell(&mut self, kind: EventKind, channel: Channel, place: usize) {
+        self.events.retain(|told| (told.kind, told.channel) != (kind, channel));
+        for told in &mut self.events {
+            told.is_passed |= told.kind != kind;
+        }
+        self.events.push(ToldEvent { kind, channel, place, is_passed: false });
+    }
 }
 
 impl Planner<'_> {
@@ -65,9 +103,7 @@ impl Planner<'_> {
         let at = stamp(line.moment)?;
         let again_at = line.reserve_again_at.map(stamp).transpose()?;
         check_kind(line, at, again_at)?;
-        // Of one second, behind its withdrawal: not the reservation before that.
-        let is_behind = self.told.replace((line.kind, at)) == Some((EventKind::Withdrawal, at));
-        if let Some(known_end) = self.known_end(line, at, again_at, is_behind) {
+        if let Some(known_end) = self.known_end(line, at, again_at) {
             return if known_end == again_at { Ok(Plan::AlreadyThere) } else { Err(LineReason::EndDiffers) };
         }
         if at > self.now {
@@ -102,38 +138,36 @@ impl Planner<'_> {
         self.pending = again_at.map(|_| Withdrawal::Line(index));
         self.planned.extend(ended.map(|(_, end)| (EventKind::Reservation, end, Channel::EService, None)));
         self.planned.push((line.kind, at, line.channel, again_at));
+        self.told_anew(line.kind, line.channel, at);
         Ok(Plan::Record { at, again_at, ended: ended.map(|(withdrawal, _)| withdrawal) })
     }
 
     /// The event that the line tells, if it is known: when it is to end. The same
-    /// one if there is, so that a history sent again is recognised. A reservation that
-    /// `is_behind` a withdrawal of its second is looked for behind the last of those.
-    fn known_end(
-        &self,
-        line: &ImportLine,
-        at: Stamp,
-        again_at: Option<Stamp>,
-        is_behind: bool,
-    ) -> Option<Option<Stamp>> {
+    /// one if there is, so that a history sent again is recognised.
+    fn known_end(&mut self, line: &ImportLine, at: Stamp, again_at: Option<Stamp>) -> Option<Option<Stamp>> {
+        let from = self.told.from(line.kind, line.channel, at);
         // Both in the order of their moments.
-        let mut recorded = of_moment(self.record.events(), at, |known| known.at);
-        let mut planned = of_moment(&self.planned, at, |(_, moment, ..)| *moment);
-        if is_behind && line.kind == EventKind::Reservation {
-            let is_withdrawal = |kind: EventKind| kind == EventKind::Withdrawal;
-            if let Some(last) = planned.iter().rposition(|(kind, ..)| is_withdrawal(*kind)) {
-                (recorded, planned) = (&[], &planned[last + 1..]);
-            } else if let Some(last) = recorded.iter().rposition(|known| is_withdrawal(known.kind)) {
-                recorded = &recorded[last + 1..];
-            }
-        }
-        let recorded =
-            recorded.iter().map(|known| (known.kind, known.at, known.channel, known.reserve_again_at));
-        let mut ends = recorded
-            .chain(planned.iter().copied())
-            .filter(|(kind, _, channel, _)| (*kind, *channel) == (line.kind, line.channel))
-            .map(|(.., end)| end);
-        let first = ends.next()?;
-        Some(if first == again_at || ends.any(|end| end == again_at) { again_at } else { first })
+        let recorded = of_moment(self.record.events(), at, |known| known.at);
+        let planned = of_moment(&self.planned, at, |(_, moment, ..)| *moment);
+        let recorded = recorded.iter().map(|known| (known.kind, known.channel, known.reserve_again_at));
+        let planned = planned.iter().map(|(kind, _, channel, again_at)| (*kind, *channel, *again_at));
+        let mut known = recorded
+            .chain(planned)
+            .enumerate()
+            .skip(from)
+            .filter(|(_, (kind, channel, _))| (*kind, *channel) == (line.kind, line.channel));
+        let (place, (.., first)) = known.next()?;
+        let same = if first == again_at { None } else { known.find(|(_, (.., end))| *end == again_at) };
+        let (place, end) = same.map_or((place, first), |(place, (.., end))| (place, end));
+        self.told.tell(line.kind, line.channel, place);
+        Some(end)
+    }
+
+    /// The line's event is the last one planned.
+    fn told_anew(&mut self, kind: EventKind, channel: Channel, at: Stamp) {
+        let recorded = of_moment(self.record.events(), at, |known| known.at).len();
+        let planned = of_moment(&self.planned, at, |(_, moment, ..)| *moment).len();
+        self.told.tell(kind, channel, recorded + planned - 1);
     }
 
     /// The temporary withdrawal that had ended when the line's event happened. A
