@@ -78,5 +78,6 @@ pub mod pesel;
 mod rows;
 
 pub mod secret;
+mod secret_file;
 mod store_panic;
 pub mod telemetry;

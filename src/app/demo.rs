@@ -11,7 +11,6 @@ use std::time::Duration;
 use super::blueprint::{Blueprint, TlsFiles};
 use super::demo_data::MadeRegister;
 pub use super::demo_data::RESERVED_MAX;
-use super::init::write_secret;
 use super::instance::{InstanceError, Surroundings, run};
 use super::process;
 use super::serve::control_runtime;
@@ -27,6 +26,7 @@ use crate::gate::FailureLimits;
 use crate::http::plane::{PlaneSettings, Proxies};
 use crate::limits::CLOCK_BEHIND_SECONDS_MAX;
 use crate::register::{Channel, Registrant};
+use crate::secret_file::SecretFile;
 use crate::telemetry::{self, LogFormat};
 
 /// What the command line says.
@@ -191,7 +191,8 @@ fn make_credentials(data: &DataDir) -> Result<(), InstanceError> {
     let (key, token) = issued.map_err(|error| InstanceError::new("access store", error))?;
     for (name, plain) in [("demo-key", key), ("demo-admin-token", token)] {
         let plain = plain.ok_or_else(|| InstanceError::new(name, "was not issued"))?;
-        write_secret(&data.path().join(name), &plain).map_err(|error| InstanceError::new(name, error))?;
+        SecretFile::write(&data.path().join(name), &plain)
+            .map_err(|error| InstanceError::new(name, error))?;
     }
     Ok(())
 }

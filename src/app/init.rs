@@ -1,18 +1,16 @@
 //! `peselgate init`: a data directory and the first operator token.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::instance::InstanceError;
 use super::serve::control_runtime;
 use crate::access::{KeyLimits, Name, NewToken};
 use crate::clock::Clock;
-use crate::datadir::{DataDir, sync_name};
+use crate::datadir::DataDir;
 use crate::environment::Environment;
 use crate::secret::{KeyId, PlainCredential};
+use crate::secret_file::SecretFile;
 
 /// Makes the directory with an empty register, a trail and an access store, all for this
 /// environment, and an operator token; returns the file that holds the token.
@@ -77,7 +75,7 @@ fn make(data: &DataDir, environment: Environment, token_file: &Path) -> Result<(
     crate::access::create(&data.access(), environment)
         .map_err(|error| InstanceError::new("access store", error))?;
     let (_, plain) = issue_operator(data, environment, clock, "first operator")?;
-    write_secret(token_file, &plain)
+    SecretFile::write(token_file, &plain)
         .map_err(|error| InstanceError::new(&token_file.display().to_string(), error))
 }
 
@@ -100,40 +98,4 @@ pub(super) fn issue_operator(
     let issued = issued.map_err(|error| failed(&error))?;
     let plain = issued.plain.ok_or_else(|| failed(&"no token was issued"))?;
     Ok((issued.record.id(), plain))
-}
-
-/// Writes a credential into a new file that its owner alone reads.
-pub(super) fn write_secret(path: &Path, plain: &PlainCredential) -> io::Result<()> {
-    SecretFile::create(path)?.keep(plain)
-}
-
-/// A new file for a credential that its owner alone reads, taken away again unless the
-/// credential gets into it: half of one is in the way, and opens nothing.
-pub(super) struct SecretFile {
-    path: PathBuf,
-    file: File,
-    is_kept: bool,
-}
-
-impl SecretFile {
-    pub(super) fn create(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        Ok(Self { path: path.to_owned(), file, is_kept: false })
-    }
-
-    pub(super) fn keep(mut self, plain: &PlainCredential) -> io::Result<()> {
-        writeln!(self.file, "{}", plain.reveal())?;
-        self.file.sync_all()?;
-        sync_name(&self.path)?;
-        self.is_kept = true;
-        Ok(())
-    }
-}
-
-impl Drop for SecretFile {
-    fn drop(&mut self) {
-        if !self.is_kept {
-            drop(std::fs::remove_file(&self.path));
-        }
-    }
 }

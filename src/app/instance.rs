@@ -189,9 +189,13 @@ pub async fn run(
                     notifier.tell(Word::Ready);
                 }
             },
-            reason = failed.as_mut() => {
-                let reason = format!("{reason}; no answer was given after that");
-                break Some(InstanceError::of_the_trail(reason));
+            failure = failed.as_mut() => {
+                let told = format!("{}; no answer was given after that", failure.reason());
+                break Some(match failure.is_of_disk() {
+                    true => InstanceError::of_the_trail(told),
+                    // Started again, it may do better.
+                    false => InstanceError::new("audit trail", told),
+                });
             }
             thread = plane.broken() => {
                 tracing::error!(thread, "a thread of the verification plane is gone: the process ends");
@@ -234,10 +238,9 @@ async fn end(
     let closing = tokio::task::spawn_blocking(move || parts.close());
     let closed = closing.await.map_err(|error| InstanceError::new("end", error))?;
     match (broken, closed) {
-        // Whatever else went wrong: a trail that failed is what matters.
-        (Some(error), Ok(())) => Err(error),
-        (Some(error), Err(_)) if error.is_of_the_trail() => Err(error),
-        (_, Err(error)) => Err(InstanceError::of_the_trail(error)),
+        // What ended it is told; how the trail closed behind that is in the log.
+        (Some(error), _) => Err(error),
+        (None, Err(error)) => Err(InstanceError::of_the_trail(error)),
         (None, Ok(())) => {
             tracing::info!("ended");
             Ok(())

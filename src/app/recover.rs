@@ -3,11 +3,12 @@
 
 use std::path::Path;
 
-use super::init::{SecretFile, issue_operator};
+use super::init::issue_operator;
 use super::instance::InstanceError;
 use crate::clock::Clock;
 use crate::datadir::DataDir;
 use crate::secret::KeyId;
+use crate::secret_file::SecretFile;
 
 /// Issues one more operator token into a new file, mode 0600, and tells its id; the
 /// tokens that are on record stay as they are.
@@ -24,7 +25,7 @@ pub fn recover(data_directory: &Path, token_file: &Path) -> Result<KeyId, Instan
     // The file comes first: what cannot be kept must not be issued.
     let file = SecretFile::create(token_file).map_err(unwritten)?;
     let (id, plain) = issue_operator(&data, environment, Clock::system(), "recovered operator")?;
-    file.keep(&plain).map_err(|error| {
+    file.keep(plain.reveal()).map_err(|error| {
         let lost = format!("{error}; token {id} is issued and lost: recover another and deactivate it");
         InstanceError::new(&token_file.display().to_string(), lost)
     })?;

@@ -37,20 +37,20 @@ pub fn check(path: &Path) -> Result<String, InstanceError> {
 ///
 /// # Errors
 /// When it cannot start, or the trail failed. Where lines of the log are JSON, the log has
-/// the error already: whoever collects them drops any other line.
+/// the error already: whoever collects them drops any other line. What is wrong with the
+/// file itself, or with passed sockets, comes before there is a log.
 pub fn serve(path: &Path) -> Result<(), InstanceError> {
     // First of all, while there is one thread: it changes the environment.
     let passed = Passed::from_environment().map_err(|error| InstanceError::new("sockets", error))?;
     process::settle();
     let config = load(path)?;
-    let blueprint = judged(&config)?;
     let format = match config.log.format {
         config::LogFormat::Json => LogFormat::Json,
         config::LogFormat::Text => LogFormat::Text,
     };
     let level = telemetry::install_logs(config.log.level.name(), format)
         .map_err(|error| InstanceError::new("log", error))?;
-    let ended = serve_logged(path, &config, blueprint, passed, &level);
+    let ended = judged(&config).and_then(|blueprint| serve_logged(path, &config, blueprint, passed, &level));
     match format {
         LogFormat::Json => ended.map_err(InstanceError::logged),
         LogFormat::Text => ended,

@@ -8,6 +8,7 @@ use super::disk::Disk;
 use super::exchange::{Inbox, Mailbox, lock};
 use super::spare::SpareSlot;
 use super::walk::Span;
+use super::writer::WriteFailure;
 use crate::clock::{Clock, Moment};
 
 /// When an answer may leave.
@@ -19,6 +20,37 @@ pub enum Durability {
     /// the newest records, and may leave damage that a start refuses, because
     /// nothing orders what the system had not written back.
     Write,
+}
+
+/// Why a trail takes no record any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrailFailure {
+    reason: String,
+    is_of_disk: bool,
+}
+
+impl TrailFailure {
+    /// A write or a sync failed: nobody knows what the disk holds.
+    pub(super) fn of_disk(failure: &WriteFailure) -> Self {
+        Self { reason: failure.to_string(), is_of_disk: true }
+    }
+
+    /// The writer ended by itself.
+    pub(super) const fn of_program(reason: String) -> Self {
+        Self { reason, is_of_disk: false }
+    }
+
+    /// In words.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// Is the disk at fault? A start on it would fail again, or be trusted too soon.
+    #[must_use]
+    pub const fn is_of_disk(&self) -> bool {
+        self.is_of_disk
+    }
 }
 
 pub(super) struct Shared {
@@ -34,7 +66,7 @@ pub(super) struct Shared {
     /// Set once, when the last record of this run is written.
     ended: OnceLock<Ended>,
     /// Tells the application of a failure.
-    failure: watch::Sender<Option<String>>,
+    failure: watch::Sender<Option<TrailFailure>>,
     /// Everybody who may wait for the writer.
     workers: Mutex<Vec<Weak<Mailbox>>>,
     pub(super) progress: Mutex<Progress>,
@@ -57,7 +89,7 @@ pub(super) struct Progress {
 pub(super) struct Ended {
     pub(super) since: Moment,
     /// Why, unless the trail was closed.
-    pub(super) failure: Option<String>,
+    pub(super) failure: Option<TrailFailure>,
 }
 
 impl Shared {
@@ -109,14 +141,17 @@ impl Shared {
 
     /// No record will be written any more; everybody who waits is told. The
     /// first call counts.
-    pub(super) fn end(&self, failure: Option<String>) {
+    pub(super) fn end(&self, failure: Option<TrailFailure>) {
         let ended = Ended { since: self.clock.now(), failure };
         if self.ended.set(ended).is_err() {
             return;
         }
-        if let Some(reason) = self.ended.get().and_then(|ended| ended.failure.clone()) {
-            tracing::error!(reason, "the audit trail has failed: nothing is answered any more");
-            self.failure.send_replace(Some(reason));
+        if let Some(failure) = self.ended.get().and_then(|ended| ended.failure.clone()) {
+            tracing::error!(
+                reason = failure.reason(),
+                "the audit trail has failed: nothing is answered any more"
+            );
+            self.failure.send_replace(Some(failure));
         }
         for worker in lock(&self.workers).iter().filter_map(Weak::upgrade) {
             worker.wake.notify_one();
@@ -124,7 +159,7 @@ impl Shared {
     }
 
     /// Sees the failure.
-    pub(super) fn failure(&self) -> watch::Receiver<Option<String>> {
+    pub(super) fn failure(&self) -> watch::Receiver<Option<TrailFailure>> {
         self.failure.subscribe()
     }
 }

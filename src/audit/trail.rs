@@ -15,7 +15,7 @@ use super::id::VerificationId;
 use super::receipt::AuditUnavailable;
 use super::record::VerificationRecord;
 use super::recorder::Recorder;
-use super::shared::{Durability, Shared};
+use super::shared::{Durability, Shared, TrailFailure};
 use super::spare::SpareSlot;
 use crate::clock::Moment;
 use crate::environment::Environment;
@@ -131,7 +131,8 @@ impl Trail {
     #[must_use]
     pub fn health(&self) -> TrailHealth {
         if let Some(ended) = self.0.ended() {
-            let reason = ended.failure.clone().unwrap_or_else(|| "the audit trail is closed".to_owned());
+            let reason =
+                ended.failure.as_ref().map_or("the audit trail is closed", TrailFailure::reason).to_owned();
             return TrailHealth::Failed { since: ended.since, reason };
         }
         match self.0.slot.lacking() {
@@ -172,12 +173,12 @@ impl Trail {
     /// Resolves, with the reason, when the trail has failed for good; never when
     /// it is closed in order. The process should end then, with a status that
     /// says so.
-    pub fn failed(&self) -> impl Future<Output = String> + Send + use<> {
+    pub fn failed(&self) -> impl Future<Output = TrailFailure> + Send + use<> {
         let mut failure = self.0.failure();
         async move {
             loop {
-                if let Some(reason) = failure.borrow_and_update().clone() {
-                    return reason;
+                if let Some(failure) = failure.borrow_and_update().clone() {
+                    return failure;
                 }
                 if failure.changed().await.is_err() {
                     // The trail is gone without a failure.

@@ -21,7 +21,7 @@ use super::segment::{
     ALIGNMENT, GROUP_HEADER_BYTES, GroupHeader, HEADER_BYTES, Links, RECORD_HEADER_BYTES, SegmentHeader,
     chain_value, group_bytes, record_checksum, segment_name, u32_at,
 };
-use super::shared::{Durability, Shared};
+use super::shared::{Durability, Shared, TrailFailure};
 use super::spare::{NoRoom, Prepared};
 use super::walk::Span;
 use crate::environment::Environment;
@@ -137,7 +137,7 @@ impl Writer {
             match self.step(true) {
                 Ok(Step::Continue) => {}
                 Ok(Step::Done) => break self.shared.end(None),
-                Err(failure) => break self.shared.end(Some(failure.to_string())),
+                Err(failure) => break self.shared.end(Some(TrailFailure::of_disk(&failure))),
             }
         }
         drop(ending);
@@ -391,7 +391,9 @@ struct Ending(Arc<Shared>);
 impl Drop for Ending {
     fn drop(&mut self) {
         if self.0.ended().is_none() {
-            self.0.end(Some("the writer of the audit trail ended unexpectedly".to_owned()));
+            self.0.end(Some(TrailFailure::of_program(
+                "the writer of the audit trail ended unexpectedly".into(),
+            )));
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What commands say to people: those of the admin plane in Polish or in English,
-//! all of them moments in Poland's time. Programs read codes and JSON instead.
+//! What commands say to people, in Polish or in English, and how they show moments:
+//! in Poland's time. Programs read codes and JSON instead.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;

@@ -45,7 +45,7 @@ fn expiry(served: &Served, plane: &str) -> String {
     metrics.lines().find_map(|line| line.strip_prefix(&sample)).unwrap_or("none").to_owned()
 }
 
-/// What a start and a reload would refuse is not called good.
+/// What a reload would refuse, and a start warn of, is not called good.
 #[test]
 fn a_check_of_the_configuration_reads_certificates_as_a_reload_does() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -170,8 +170,8 @@ fn a_start_warns_of_a_certificate_that_is_not_valid_and_serves() {
         let (connection, certificate) = open(served.instance.verification, &believing(&file, years));
         assert_eq!(certificate, shown);
         Caller::with(connection, &served.key()).verify(&fictional(1)).good();
-        // It goes on with this one.
-        reload(&served, "failed");
+        // It is in force already, and keeps nothing else from being reloaded.
+        reload(&served, "done");
         served.instance.stop();
     }
 }

@@ -62,7 +62,12 @@ fn a_failure_is_final() {
                     matches!(machine.trail().health(), TrailHealth::Failed { since: s, .. } if s == since)
                 );
                 match failed.as_mut().poll(&mut context) {
-                    Poll::Ready(reason) => assert!(reason.contains("os error 5"), "{reason}"),
+                    Poll::Ready(failure) => {
+                        assert!(
+                            failure.is_of_disk() && failure.reason().contains("os error 5"),
+                            "{failure:?}"
+                        );
+                    }
                     Poll::Pending => panic!("the failure is not told"),
                 }
             }

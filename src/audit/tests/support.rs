@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::simulated::SimulatedDisk;
 use crate::audit::exchange::{End, Settlement};
-use crate::audit::shared::Shared;
+use crate::audit::shared::{Shared, TrailFailure};
 use crate::audit::spare::Preparer;
 use crate::audit::start::{Engine, write_opened};
 use crate::audit::writer::{Step, WriteFailure, Writer};
@@ -82,7 +82,7 @@ impl Machine {
         while self.shared.inbox.pending_bytes() > 0 {
             self.preparer.step();
             if let Err(failure) = self.writer.step(false) {
-                self.shared.end(Some(failure.to_string()));
+                self.shared.end(Some(TrailFailure::of_disk(&failure)));
                 return Err(failure);
             }
         }
