@@ -30,8 +30,8 @@ have wrk || want+=(wrk)
 have redis-server || want+=(redis-server redis-tools)
 have nginx || want+=(nginx-light)
 have python3 || want+=(python3)
-install_packages "${want[@]}" >/dev/null 2>&1 || true
-have wrk || { echo "wrk is missing" >&2; exit 1; }
+installed=$(install_packages "${want[@]}" 2>&1) || true
+have wrk || { tail -n 5 <<<"$installed" >&2; echo "wrk is missing" >&2; exit 1; }
 cargo build --release --bin peselgate --example bare_hyper >&2
 
 work=$(mktemp -d)
