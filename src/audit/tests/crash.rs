@@ -5,6 +5,7 @@ use super::simulated::{Image, Kept, Operation, SimulatedDisk, after_power_cut};
 use super::support::{Machine, config, finished, ordinal, record, told, verification};
 use crate::audit::check::check_disk;
 use crate::audit::dump::{DumpFilter, dump_disk};
+use crate::audit::segment::segment_name;
 use crate::audit::{Ending, Item, Receipt};
 
 /// A receipt, the number it is about, and how many operations the disk had done
@@ -119,18 +120,36 @@ fn nor_between_any_two_bytes() {
 /// The power goes again while the start after the first cut is at work.
 #[test]
 fn a_start_may_be_cut_off_itself() {
-    let first = run(Image::new(), 9);
+    let (first, mut tails) = (run(Image::new(), 9), 0);
     for operations in (0..=first.log.len()).step_by(3) {
         let kept = Kept::Mask(0x5555_5555_5555_5555);
         let (image, _) = after_power_cut(&first.start, &first.log, operations, 512, kept, true);
         let second = recovers(&first, image.clone(), operations, "first cut");
-        let log = second.log();
+        let (log, recovered) = (second.log(), second.image());
         for again in 0..log.len() {
             let kept = Kept::First(again % 3);
             let (image, _) = after_power_cut(&image, &log, again, 512, kept, again % 2 == 0);
+            tails += assert_tails_are_kept(&recovered, &image, again);
             recovers(&first, image, operations, &format!("cut after {operations}, then after {again}"));
         }
     }
+    assert!(tails > 0, "nothing was torn");
+}
+
+/// What a recovery has set aside is, after a cut in its middle, either still in its
+/// segment or whole in a file of its own; how many tails there are.
+fn assert_tails_are_kept(recovered: &Image, cut: &Image, again: usize) -> usize {
+    let set_aside: Vec<_> = recovered.iter().filter(|(name, _)| name.starts_with("torn-")).collect();
+    for (name, tail) in &set_aside {
+        let mut place = name.trim_end_matches(".bin").split('-').skip(1).map(|number| number.parse::<u64>());
+        let (Some(Ok(segment)), Some(Ok(offset))) = (place.next(), place.next()) else { panic!("{name}") };
+        let in_segment = cut
+            .get(&segment_name(segment))
+            .and_then(|bytes| bytes.get(offset as usize..offset as usize + tail.len()));
+        let is_aside = cut.iter().any(|(other, bytes)| other.starts_with("torn-") && bytes == *tail);
+        assert!(is_aside || in_segment == Some(&tail[..]), "{name} is nowhere after {again}");
+    }
+    set_aside.len()
 }
 
 /// Runs follow each other: sequence and chain go on, every answer stays.
