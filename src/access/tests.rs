@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::testing::{cells, limits, moment, shown, test_world, wait, world};
+use super::testing::{cells, limits, moment, shown, test_world, wait, world, world_over};
 use super::*;
 use crate::environment::Environment;
 use crate::secret::{KeyId, Plane, Presented};
@@ -115,6 +115,24 @@ fn the_days_usage_survives_a_restart() {
     assert_eq!((left(first.id()), left(second.id())), (10_000 - 301, 10_000 - 7));
     world.hand.set(moment("2026-11-21T23:00:00Z"));
     assert_eq!(left(first.id()), 10_000, "a new day");
+}
+
+/// What was spent since the last save as well: a restore gives nobody the day back.
+#[test]
+fn the_days_usage_is_in_a_backup() {
+    let world = test_world();
+    let (record, _) = world.issue(world.new_key(&["127.0.0.1"]));
+    record.charge(cells(300)).expect("within");
+    let export = wait(world.writer.export()).expect("readable");
+    let place = tempfile::tempdir().expect("temporary directory");
+    let imported = place.path().join("access.redb");
+    let mut import = AccessImport::into_new(&imported, Environment::Test).expect("new");
+    export.each_chunk(&mut |chunk| import.chunk(chunk)).expect("taken");
+    assert_eq!(import.finish().expect("whole").keys, 1);
+    let restored = world_over(move |_| store::Store::open(&imported, Environment::Test));
+    let directory = restored.reader.load();
+    let key = directory.key(&record.id()).expect("there");
+    assert_eq!(key.limits_view().day_remaining, 10_000 - 300);
 }
 
 #[test]
