@@ -28,8 +28,7 @@ impl Kind {
     ) -> Result<(), CliError> {
         let word = self.word;
         // The file comes first: what cannot be kept must not be issued.
-        let created = |path: &'_ Path| SecretFile::create(path).map_err(CliError::file(path));
-        let file = output.map(created).transpose()?;
+        let file = output.map(|path| SecretFile::create(path).map_err(CliError::file(path))).transpose()?;
         let mut record: Value = client.json(Method::POST, self.path, Some(request)).await?;
         let text = |record: &Value, name: &str| record[name].as_str().map(str::to_owned);
         let missing = |name: &str| ClientError::Unexpected(format!("no `{name}` in it"));
