@@ -36,11 +36,11 @@ impl Parts {
         });
         let register = register.map_err(|_| InstanceError::new("register", "its opening panicked"));
         let (register, (trail, (directory, access, access_thread))) = (register??, rest?);
-        // Nothing new is put on record before it is known that they belong together; a
-        // torn tail of the trail has been set aside by now.
+        // Nothing is done to any of them before it is known that they belong together: a
+        // start that is refused leaves a torn tail of the trail to the one that is not.
         agree(data, &register, &trail)?;
         clock.has_recorded(register.snapshot().as_of());
-        if let Some(stamp) = trail.recovered().last_stamp {
+        if let Some(stamp) = trail.found().last_stamp {
             clock.has_recorded(stamp);
         }
         let (register, commander, register_thread) =
@@ -50,8 +50,8 @@ impl Parts {
                 OpenError::Write(_) => InstanceError::of_the_trail(error),
                 error => InstanceError::new("audit trail", error),
             })?;
-        if let Some((torn, kept)) = &recovered.torn {
-            tracing::warn!(?torn, ?kept, "a torn tail of the trail was set aside");
+        if let Some(torn) = &recovered.found.torn {
+            tracing::warn!(?torn, kept = ?recovered.kept, "a torn tail of the trail was set aside");
         }
         let snapshot = register.snapshot();
         tracing::info!(
@@ -137,7 +137,7 @@ fn agree(data: &DataDir, register: &ReadRegister, trail: &FoundTrail) -> Result<
         );
         Err(InstanceError::new("register", why))
     };
-    let (named, last) = (trail.recovered().register_sequence_max, register.snapshot().sequence().value());
+    let (named, last) = (trail.found().register_sequence_max, register.snapshot().sequence().value());
     if named > last {
         return refused(&format!(
             "ends with event {last}, but an answer on the trail names event {named}: it is an older copy"

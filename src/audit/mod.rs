@@ -62,7 +62,7 @@ pub use pending::Pending;
 pub use receipt::{AuditUnavailable, Receipt, RecordRefused};
 pub use record::{Item, Refusal, RegisterState, Shape, Told, Verification, VerificationRecord};
 pub use recorder::{LocalRecorder, Recorder};
-pub use recover::Recovered;
+pub use recover::{Found, Recovered};
 pub use shared::{Durability, TrailFailure};
 pub use start::{FoundTrail, create, find, open};
 pub use trail::{OpenError, Trail, TrailConfig, TrailHealth, TrailStatus, TrailThread};

@@ -1,5 +1,6 @@
-//! What a start does before it writes: finds the end of the trail, sets a torn
-//! tail aside, clears away what an earlier run prepared.
+//! What a start does before it writes: finds the end of the trail, and once it is known
+//! that the trail is to be written, sets a torn tail aside and clears away what an
+//! earlier run prepared.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -16,9 +17,9 @@ use crate::clock::Moment;
 /// fill the disk.
 const TORN_FILES_MAX: u32 = 100;
 
-/// What a start found and did.
+/// What a start finds; it has touched nothing yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recovered {
+pub struct Found {
     /// Records on the trail before this run.
     pub records: u64,
     /// The latest stamp on it; `None` when nothing was ever written.
@@ -29,37 +30,51 @@ pub struct Recovered {
     pub register_sequence_max: u64,
     /// Whether the run before closed the trail; true for a new one.
     pub closed_cleanly: bool,
-    /// A torn tail, and the file where its bytes are kept (none when the file
-    /// was only shorter than it should be).
-    pub torn: Option<(TornTail, Option<PathBuf>)>,
+    /// What follows the last sound group.
+    pub torn: Option<TornTail>,
 }
 
-/// Walks the trail and makes its end writable.
-pub(super) fn recover(disk: &dyn Disk, full_bytes: u64) -> Result<(Walked, Recovered), ReadError> {
+/// What a start found and did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovered {
+    /// What it found.
+    pub found: Found,
+    /// The file where the bytes of a torn tail are kept; none when its segment was only
+    /// shorter than it should be.
+    pub kept: Option<PathBuf>,
+}
+
+/// Walks the trail.
+pub(super) fn look(disk: &dyn Disk, full_bytes: u64) -> Result<(Walked, Found), ReadError> {
     let mut register_sequence_max = 0;
     let walked = walk(disk, full_bytes, &mut |group| {
         register_sequence_max = group.register_sequences().fold(register_sequence_max, u64::max);
         ControlFlow::Continue(())
     })?;
     let closed = walked.end.is_none_or(|end| end.last == super::walk::Last::Closed);
+    let found = Found {
+        records: walked.end.map_or(0, |end| end.links.sequence - 1),
+        last_stamp: walked.end.map(|end| moment_of_stamp(end.links.stamp_ms)),
+        register_sequence_max,
+        closed_cleanly: closed && walked.torn.is_none(),
+        torn: walked.torn.as_ref().map(|torn| torn.public(disk)),
+    };
+    Ok((walked, found))
+}
+
+/// Makes the end of the trail writable: the file where the bytes of a torn tail are kept.
+pub(super) fn mend(disk: &dyn Disk, walked: &Walked) -> Result<Option<PathBuf>, ReadError> {
     let directory = |error| ReadError::Io { file: disk.path().to_owned(), error };
     remove_if_there(disk, UNFINISHED_NAME).map_err(directory)?;
     if let Some(number) = walked.spare {
         disk.remove(&segment_name(number)).map_err(|error| io_error(disk, number, error))?;
     }
-    let torn = match walked.torn {
-        Some(torn) => {
-            let kept = cut(disk, &torn, &walked).map_err(|error| io_error(disk, torn.number, error))?;
-            Some((torn.public(disk), kept.map(|name| disk.path().join(name))))
-        }
+    let kept = match &walked.torn {
+        Some(torn) => cut(disk, torn, walked).map_err(|error| io_error(disk, torn.number, error))?,
         None => None,
     };
     disk.sync_directory().map_err(directory)?;
-    let records = walked.end.map_or(0, |end| end.links.sequence - 1);
-    let last_stamp = walked.end.map(|end| moment_of_stamp(end.links.stamp_ms));
-    let closed_cleanly = closed && torn.is_none();
-    let recovered = Recovered { records, last_stamp, register_sequence_max, closed_cleanly, torn };
-    Ok((walked, recovered))
+    Ok(kept.map(|name| disk.path().join(name)))
 }
 
 /// The whole second of a stamp in milliseconds.

@@ -9,7 +9,7 @@ use super::damage::{Flaw, ReadError};
 use super::disk::{Directory, Disk};
 use super::meters;
 use super::record::Opened;
-use super::recover::{Recovered, recover};
+use super::recover::{Found, Recovered, look, mend};
 use super::segment::{
     CHAIN_BYTES, Chain, GROUP_HEADER_BYTES, GroupHeader, HEADER_BYTES, Links, segment_name,
 };
@@ -26,30 +26,45 @@ use crate::environment::Environment;
 /// segments are to be.
 const FIRST_SEGMENT_BYTES: u64 = 1024 * 1024;
 
-/// A trail that was found sound, its torn tail set aside if it had one, and on which this
-/// run has put nothing on record yet: what it says can be compared with the other stores first.
+/// A trail that was found sound, but for a torn tail, and that nothing was done to yet:
+/// what it says can be compared with the other stores first.
 pub struct FoundTrail {
-    engine: Engine,
+    disk: Arc<dyn Disk>,
+    walked: Walked,
+    found: Found,
     environment: Environment,
+    clock: Clock,
     config: TrailConfig,
 }
 
-/// Verifies the trail and sets a torn tail aside.
+/// Verifies the trail.
 ///
 /// # Errors
 /// Damage anywhere but at the very end, with its place; a trail of another
 /// environment.
 pub fn find(config: TrailConfig, clock: Clock, environment: Environment) -> Result<FoundTrail, OpenError> {
     let disk = Directory::make(&config.dir).map_err(|error| OpenError::Io(config.dir.clone(), error))?;
-    let engine = Engine::new(Arc::new(disk), &config, clock, environment)?;
-    Ok(FoundTrail { engine, environment, config })
+    FoundTrail::on(Arc::new(disk), config, clock, environment)
 }
 
 impl FoundTrail {
+    pub(super) fn on(
+        disk: Arc<dyn Disk>,
+        config: TrailConfig,
+        clock: Clock,
+        environment: Environment,
+    ) -> Result<Self, OpenError> {
+        let (walked, found) = look(&*disk, config.start_check_bytes).map_err(OpenError::Read)?;
+        if let Some(end) = walked.end.filter(|end| end.header.environment != environment) {
+            return Err(OpenError::WrongEnvironment { trail: end.header.environment });
+        }
+        Ok(Self { disk, walked, found, environment, clock, config })
+    }
+
     /// What was found.
     #[must_use]
-    pub const fn recovered(&self) -> &Recovered {
-        &self.engine.recovered
+    pub const fn found(&self) -> &Found {
+        &self.found
     }
 
     /// Which directory it is the trail of; `None` when nothing was ever written on it.
@@ -57,22 +72,22 @@ impl FoundTrail {
     /// # Errors
     /// When its first group cannot be read.
     pub fn identity(&self) -> Result<Option<Identity>, OpenError> {
-        if self.engine.recovered.records == 0 {
+        if self.found.records == 0 {
             return Ok(None);
         }
-        let chain = first_chain_value(&*self.engine.shared.disk).map_err(OpenError::Read)?;
+        let chain = first_chain_value(&*self.disk).map_err(OpenError::Read)?;
         Ok(Some(Identity::from_bytes(chain)))
     }
 
-    /// Writes the record that opens this run of `version`, and starts the writer and
-    /// the preparer of segments.
+    /// Sets a torn tail aside, writes the record that opens this run of `version`, and
+    /// starts the writer and the preparer of segments.
     ///
     /// # Errors
-    /// No room, or the disk or a thread refuses.
+    /// Damage, no room, or the disk or a thread refuses.
     pub fn begin(self, version: &str) -> Result<(Trail, TrailThread, Recovered), OpenError> {
-        let Self { engine, environment, config } = self;
-        let io = |error| OpenError::Io(config.dir.clone(), error);
-        let Engine { shared, mut writer, preparer, recovered } = engine;
+        let (environment, dir) = (self.environment, self.config.dir.clone());
+        let io = |error| OpenError::Io(dir.clone(), error);
+        let Engine { shared, mut writer, preparer, recovered } = Engine::new(self)?;
         let slot = Arc::clone(&shared.slot);
         let preparing = std::thread::Builder::new()
             .name("trail-spare".to_owned())
@@ -80,7 +95,7 @@ impl FoundTrail {
             .map_err(io)?;
         let mut thread =
             TrailThread { shared: Arc::clone(&shared), writing: None, preparing: Some(preparing) };
-        write_opened(&shared, &mut writer, version, environment, &recovered)?;
+        write_opened(&shared, &mut writer, version, environment, &recovered.found)?;
         let writing = std::thread::Builder::new()
             .name("trail-writer".to_owned())
             .spawn(move || {
@@ -108,7 +123,7 @@ fn first_chain_value(disk: &dyn Disk) -> Result<Chain, ReadError> {
 
 impl fmt::Debug for FoundTrail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FoundTrail").field("recovered", &self.engine.recovered).finish_non_exhaustive()
+        f.debug_struct("FoundTrail").field("found", &self.found).finish_non_exhaustive()
     }
 }
 
@@ -152,9 +167,9 @@ pub(super) fn write_opened(
     writer: &mut Writer,
     version: &str,
     environment: Environment,
-    recovered: &Recovered,
+    found: &Found,
 ) -> Result<(), OpenError> {
-    let recovered_bytes = recovered.torn.as_ref().map_or(0, |(torn, _)| torn.bytes);
+    let recovered_bytes = found.torn.as_ref().map_or(0, |torn| torn.bytes);
     let opened = Opened { version, environment, moment: shared.clock.now(), recovered_bytes };
     writer.write_opened(&opened).map_err(|error| match error {
         OwnRecordError::Failure(failure) => OpenError::Write(failure.to_string()),
@@ -174,17 +189,11 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn new(
-        disk: Arc<dyn Disk>,
-        config: &TrailConfig,
-        clock: Clock,
-        environment: Environment,
-    ) -> Result<Self, OpenError> {
-        let (walked, recovered) = recover(&*disk, config.start_check_bytes).map_err(OpenError::Read)?;
+    /// Makes the trail's end writable; writes nothing on it.
+    pub(super) fn new(found: FoundTrail) -> Result<Self, OpenError> {
+        let FoundTrail { disk, walked, found, environment, clock, config } = found;
+        let kept = mend(&*disk, &walked).map_err(OpenError::Read)?;
         let Walked { spans, end, .. } = walked;
-        if let Some(end) = end.filter(|end| end.header.environment != environment) {
-            return Err(OpenError::WrongEnvironment { trail: end.header.environment });
-        }
         let number = end.map_or(0, |end| end.header.number);
         let links = end.map_or(Links::GENESIS, |end| end.links);
         let previous_end = end.map_or(0, |end| end.offset);
@@ -212,7 +221,7 @@ impl Engine {
             prepared_total: meters::segments_prepared_total(),
         };
         let writer = Writer::new(Arc::clone(&shared), environment, active, previous_end, links);
-        Ok(Self { shared, writer, preparer, recovered })
+        Ok(Self { shared, writer, preparer, recovered: Recovered { found, kept } })
     }
 }
 

@@ -63,7 +63,7 @@ fn damage_in_the_middle_refuses_to_start_and_names_the_place() {
                 }
                 (Ok(machine), Ok(report)) => {
                     assert!(matches!(report.ending, Ending::TornTail(_)), "byte {byte} of {number}");
-                    assert!(machine.recovered.torn.is_some());
+                    assert!(machine.recovered.found.torn.is_some());
                     assert_eq!(number, 3, "byte {byte}");
                 }
                 (started, checked) => panic!("byte {byte} of {number}: {:?} {checked:?}", started.err()),

@@ -161,7 +161,7 @@ fn runs_continue_each_other() {
     for nth in 0..5 {
         let mut machine =
             Machine::start_with(&disk, &config(1024 + 512 * nth), 1_795_000_000).expect("sound");
-        assert_eq!(machine.recovered.closed_cleanly, nth % 2 == 0);
+        assert_eq!(machine.recovered.found.closed_cleanly, nth % 2 == 0);
         for value in 0..7 {
             let value = nth as u32 * 100 + value;
             machine.record(value).expect("durable");

@@ -72,11 +72,17 @@ fn an_extent_is_all_that_was_durable_and_stays_as_it_was() {
 fn a_start_knows_the_latest_stamp_and_the_latest_event_that_an_answer_names() {
     let disk = SimulatedDisk::new();
     let machine = Machine::start(&disk).expect("new");
-    assert_eq!((machine.recovered.last_stamp, machine.recovered.register_sequence_max), (None, 0));
+    assert_eq!(
+        (machine.recovered.found.last_stamp, machine.recovered.found.register_sequence_max),
+        (None, 0)
+    );
     machine.close();
     let mut machine = Machine::start(&disk).expect("sound");
     let begun = Moment::from_unix_seconds(START);
-    assert_eq!((machine.recovered.last_stamp, machine.recovered.register_sequence_max), (Some(begun), 0));
+    assert_eq!(
+        (machine.recovered.found.last_stamp, machine.recovered.found.register_sequence_max),
+        (Some(begun), 0)
+    );
     for value in 0..40 {
         machine.hand.set(Moment::from_unix_seconds(START + i64::from(value)));
         machine.record(value).expect("durable");
@@ -86,7 +92,10 @@ fn a_start_knows_the_latest_stamp_and_the_latest_event_that_an_answer_names() {
         let newest = TrailConfig { start_check_bytes: 0, ..config(SEGMENT_BYTES) };
         let machine = Machine::start_with(&disk, &newest, START).expect("sound");
         let last = Some(Moment::from_unix_seconds(START + 39));
-        assert_eq!((machine.recovered.last_stamp, machine.recovered.register_sequence_max), (last, 7));
+        assert_eq!(
+            (machine.recovered.found.last_stamp, machine.recovered.found.register_sequence_max),
+            (last, 7)
+        );
         machine.close();
     }
 }

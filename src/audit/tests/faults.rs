@@ -7,8 +7,11 @@ use std::task::{Context, Poll, Waker};
 use super::simulated::{Operation, SimulatedDisk};
 use super::support::{Machine, Refused, config, finished, record};
 use crate::audit::check::check_disk;
+use crate::audit::segment::segment_name;
+use crate::audit::start::FoundTrail;
 use crate::audit::{RecordRefused, TrailHealth};
 use crate::clock::Moment;
+use crate::environment::Environment;
 
 fn eio() -> io::Error {
     io::Error::from_raw_os_error(5)
@@ -277,17 +280,29 @@ fn abandoned_requests_leave_no_place_taken() {
     assert_eq!(check_disk(&disk).expect("sound").verifications, 150);
 }
 
-/// Another environment's trail is not written to.
+/// Another environment's trail is not written to, nor is one whose start ends after it
+/// was found: its torn tail and what was prepared stay.
 #[test]
-fn the_environment_is_part_of_the_trail() {
+fn a_trail_that_is_only_looked_at_stays_as_it_is() {
     let disk = SimulatedDisk::new();
-    Machine::start(&disk).expect("new").close();
-    let (clock, _hand) = crate::clock::Clock::manual(Moment::from_unix_seconds(0));
-    let engine = crate::audit::start::Engine::new(
-        std::sync::Arc::new(disk.clone()),
-        &config(2048),
-        clock,
-        crate::environment::Environment::Production,
-    );
-    assert!(matches!(engine.err(), Some(crate::audit::OpenError::WrongEnvironment { .. })));
+    let mut machine = Machine::start(&disk).expect("new");
+    machine.record(1).expect("durable");
+    let segment = machine.trail().status().segment;
+    drop(machine);
+    let last = disk.image()[&segment_name(segment)].iter().rposition(|byte| *byte != 0).expect("written");
+    disk.tamper(&segment_name(segment), |bytes| bytes[last - 3] ^= 1);
+    let before = disk.image();
+    let find = |environment| {
+        let (clock, _hand) = crate::clock::Clock::manual(Moment::from_unix_seconds(0));
+        FoundTrail::on(std::sync::Arc::new(disk.clone()), config(2048), clock, environment)
+    };
+    let found = find(Environment::Test).expect("found");
+    let torn = found.found().torn.clone().expect("a torn tail");
+    drop(found);
+    let refused = find(Environment::Production).err();
+    assert!(matches!(refused, Some(crate::audit::OpenError::WrongEnvironment { .. })));
+    assert!(disk.image() == before, "something was written");
+    let machine = Machine::start(&disk).expect("recoverable");
+    assert_eq!(machine.recovered.found.torn, Some(torn));
+    assert!(machine.recovered.kept.is_some());
 }

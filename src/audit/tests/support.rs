@@ -9,7 +9,7 @@ use super::simulated::SimulatedDisk;
 use crate::audit::exchange::{End, Settlement};
 use crate::audit::shared::{Shared, TrailFailure};
 use crate::audit::spare::Preparer;
-use crate::audit::start::{Engine, write_opened};
+use crate::audit::start::{Engine, FoundTrail, write_opened};
 use crate::audit::writer::{Step, WriteFailure, Writer};
 use crate::audit::{
     AuditUnavailable, Durability, Item, LocalRecorder, OpenError, Pending, Receipt, RecordRefused, Recorder,
@@ -55,10 +55,10 @@ impl Machine {
         seconds: i64,
     ) -> Result<Self, OpenError> {
         let (clock, hand) = Clock::manual(Moment::from_unix_seconds(seconds));
-        let engine = Engine::new(Arc::new(disk.clone()), config, clock, Environment::Test)?;
-        let Engine { shared, mut writer, preparer, recovered } = engine;
+        let found = FoundTrail::on(Arc::new(disk.clone()), config.clone(), clock, Environment::Test)?;
+        let Engine { shared, mut writer, preparer, recovered } = Engine::new(found)?;
         preparer.step();
-        write_opened(&shared, &mut writer, "0.1.0", Environment::Test, &recovered)?;
+        write_opened(&shared, &mut writer, "0.1.0", Environment::Test, &recovered.found)?;
         preparer.step();
         let recorder = LocalRecorder::new(Recorder::new(Arc::clone(&shared))).expect("randomness");
         Ok(Self { shared, writer, preparer, recovered, recorder, hand, settled: Vec::new() })

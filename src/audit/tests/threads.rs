@@ -108,7 +108,7 @@ fn after_the_close_nothing_is_taken() {
     let dir = tempfile::tempdir().expect("a directory");
     let (trail, thread, recovered) =
         open(real_config(dir.path()), Clock::system(), "0.1.0", Environment::Test).expect("opened");
-    assert!(recovered.closed_cleanly && recovered.torn.is_none());
+    assert!(recovered.found.closed_cleanly && recovered.found.torn.is_none());
     let recorder = LocalRecorder::new(trail.recorder()).expect("randomness");
     let staged = record(&recorder, 1).expect("taken");
     thread.close().expect("closed");
@@ -159,8 +159,8 @@ fn a_dropped_trail_is_open_and_goes_on() {
     assert_eq!(check(&real_config(dir.path()).dir, &|| false).expect("sound").ending, Ending::Open);
     let (trail, thread, recovered) =
         open(real_config(dir.path()), Clock::system(), "0.1.0", Environment::Test).expect("opened");
-    assert!(!recovered.closed_cleanly);
-    assert_eq!(recovered.records, 2);
+    assert!(!recovered.found.closed_cleanly);
+    assert_eq!(recovered.found.records, 2);
     let second = opened(&trail);
     thread.close().expect("closed");
     assert_eq!(dumped_ids(&real_config(dir.path()).dir), [first, second]);

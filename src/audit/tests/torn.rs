@@ -5,7 +5,7 @@ use super::support::{Machine, SEGMENT_BYTES};
 use crate::audit::check::{check_beside, check_disk};
 use crate::audit::dump::{DumpFilter, dump_disk};
 use crate::audit::segment::segment_name;
-use crate::audit::{Ending, OpenError, ReadError, TornTail};
+use crate::audit::{Ending, OpenError, ReadError, Recovered, TornTail};
 
 /// A trail that was not closed, its last segment holding a few groups; and the
 /// number of that segment.
@@ -39,8 +39,8 @@ fn a_tail_cut_at_any_length_starts() {
             };
             assert_eq!(torn.file, file_path(&name));
             let mut machine = Machine::start(&disk).unwrap_or_else(|error| panic!("{length}: {error}"));
-            let (found, kept) = machine.recovered.torn.clone().expect("torn");
-            assert_eq!(found, torn);
+            let Recovered { found, kept } = machine.recovered.clone();
+            assert_eq!(found.torn.as_ref(), Some(&torn));
             let kept = kept.map(|path| path.file_name().expect("a name").to_string_lossy().into_owned());
             assert_eq!(kept.is_some(), torn.bytes > 0, "{length}");
             if let Some(kept) = kept {
@@ -67,7 +67,7 @@ fn what_follows_the_last_group_is_set_aside() {
     assert_eq!(dumped.lines, 14);
     assert_eq!(torn.offset + torn.bytes, 1803);
     let machine = Machine::start(&disk).expect("recoverable");
-    assert_eq!(machine.recovered.torn.as_ref().map(|(torn, _)| torn.clone()), Some(torn.clone()));
+    assert_eq!(machine.recovered.found.torn, Some(torn.clone()));
     machine.close();
     let kept = disk.image()[&format!("torn-{segment}-{}.bin", torn.offset)].clone();
     assert_eq!(kept[kept.len() - 3..], [1, 0, 2]);
