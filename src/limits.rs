@@ -189,7 +189,7 @@ pub const KEY_PER_SECOND_MAX: u32 = 1_000_000_000;
 pub const KEY_PER_DAY_MAX: u64 = 1_000_000_000_000;
 
 /// Connections over TLS or HTTP/2 that an address may open at once before they wait
-/// for turns.
+/// for turns; also refusals of malformed messages in plain HTTP/1.1.
 pub const TURNS_AT_ONCE: NonZeroU32 = NonZeroU32::MIN.saturating_add(255);
 /// Turns of an address a second.
 pub const TURNS_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(199);

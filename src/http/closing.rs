@@ -3,6 +3,7 @@
 //! 408, and what the client still sends is read for a while, so that the answer
 //! is not lost to a reset.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -75,32 +76,38 @@ impl Edge {
     }
 }
 
-/// A socket on which hyper's own bare answers become problem documents.
+/// Why a head could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unreadable {
+    code: Code,
+    detail: &'static str,
+}
+
+/// A socket on which hyper's own bare answers are kept back, for [`end`] to say as
+/// problem documents.
 pub(super) struct Documented<S> {
     inner: S,
-    /// `None` where the protocol is HTTP/2, which has no such answers.
-    edge: Option<Edge>,
-    /// What replaces an answer of hyper's own, while it is being written.
-    substitute: Option<(Vec<u8>, usize)>,
-    has_substituted: bool,
+    /// HTTP/2 has no such answers.
+    http1: bool,
+    kept_back: Option<Unreadable>,
 }
 
 impl<S> Documented<S> {
-    pub(super) const fn http1(inner: S, edge: Edge) -> Self {
-        Self { inner, edge: Some(edge), substitute: None, has_substituted: false }
+    pub(super) const fn http1(inner: S) -> Self {
+        Self { inner, http1: true, kept_back: None }
     }
 
     pub(super) const fn http2(inner: S) -> Self {
-        Self { inner, edge: None, substitute: None, has_substituted: false }
+        Self { inner, http1: false, kept_back: None }
     }
 
     pub(super) const fn inner(&self) -> &S {
         &self.inner
     }
 
-    /// A head could not be read; what follows it is not read either.
-    pub(super) const fn has_substituted(&self) -> bool {
-        self.has_substituted
+    /// The answer that was kept back; what is written from now on goes out.
+    pub(super) const fn take_kept_back(&mut self) -> Option<Unreadable> {
+        self.kept_back.take()
     }
 }
 
@@ -114,35 +121,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Documented<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Documented<S> {
-    /// Writes the substitute as far as it goes; `covered` is what hyper is told
-    /// once all of it is out.
-    fn write_substitute(&mut self, cx: &mut Context<'_>, covered: usize) -> Poll<io::Result<usize>> {
-        while let Some((bytes, done)) = &mut self.substitute {
-            match std::task::ready!(Pin::new(&mut self.inner).poll_write(cx, &bytes[*done..]))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                count => *done += count,
-            }
-            if *done == bytes.len() {
-                self.substitute = None;
-            }
-        }
-        Poll::Ready(Ok(covered))
-    }
-}
-
 impl<S: AsyncWrite + Unpin> AsyncWrite for Documented<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if let Some(edge) = self.edge
-            && self.substitute.is_none()
-            && buf.starts_with(b"HTTP/1.1 4")
-            && let Some((code, detail)) = problem_for_bare_answer(buf)
-        {
-            self.substitute = Some((edge.answer(code, detail), 0));
-            self.has_substituted = true;
+        if self.http1 && self.kept_back.is_none() && buf.starts_with(b"HTTP/1.1 4") {
+            self.kept_back = unreadable_of_bare_answer(buf);
         }
-        if self.substitute.is_some() {
-            return self.write_substitute(cx, buf.len());
+        if self.kept_back.is_some() {
+            return Poll::Ready(Ok(buf.len()));
         }
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }
@@ -152,6 +137,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Documented<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.kept_back.is_some() {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
@@ -159,13 +147,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Documented<S> {
 /// What is known of a connection when hyper has let go of it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Left {
+    /// A head that could not be read: the refusal is still to be said.
+    pub(super) unreadable: Option<Unreadable>,
     /// Bytes of a head that did not become one.
     pub(super) head_begun: bool,
     /// There is, or may come, more of the last request than was read.
     pub(super) unread: bool,
 }
 
-/// Ends a connection after `served`: says what is left to say and closes gently.
+/// Ends a connection after `served`: says what is left to say and closes gently. To
+/// whom sent an unreadable head that is said when `turn` has come.
 ///
 /// # Errors
 /// Whatever broke the connection.
@@ -174,10 +165,16 @@ pub(super) async fn end<I>(
     edge: Edge,
     served: Result<(), hyper::Error>,
     left: Left,
+    turn: impl Future<Output = ()>,
 ) -> io::Result<()>
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
+    if let Some(Unreadable { code, detail }) = left.unreadable {
+        let answer = edge.answer(code, detail);
+        turn.await;
+        return say_last(io, &answer).await;
+    }
     match served {
         Err(error) if error.is_timeout() => late_head(io, edge, left.head_begun).await,
         served => {
@@ -200,13 +197,19 @@ where
     I: AsyncRead + AsyncWrite + Unpin,
 {
     if head_begun {
-        io.write_all(&edge.answer(Code::RequestTimeout, "the head was not complete in time")).await?;
-        io.flush().await?;
+        return say_last(io, &edge.answer(Code::RequestTimeout, "the head was not complete in time")).await;
     }
+    io.shutdown().await
+}
+
+async fn say_last<I>(io: &mut I, answer: &[u8]) -> io::Result<()>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+{
+    io.write_all(answer).await?;
+    io.flush().await?;
     io.shutdown().await?;
-    if head_begun {
-        linger(io).await;
-    }
+    linger(io).await;
     Ok(())
 }
 
@@ -232,17 +235,18 @@ async fn linger(io: &mut (impl AsyncRead + Unpin)) {
 /// hyper answers a head that it cannot read by itself, with a status and
 /// nothing else. Every answer of ours carries `x-request-id`; one of the 4xx
 /// class without it, and without a body, is hyper's.
-fn problem_for_bare_answer(head: &[u8]) -> Option<(Code, &'static str)> {
+fn unreadable_of_bare_answer(head: &[u8]) -> Option<Unreadable> {
     let text = std::str::from_utf8(head).ok()?;
     if !text.ends_with("\r\n\r\n") || text.contains("x-request-id") || !text.contains("content-length: 0\r\n")
     {
         return None;
     }
-    Some(match text.get(9..12)? {
+    let (code, detail) = match text.get(9..12)? {
         "414" => (Code::UriTooLong, "the request target is too long"),
         "431" => (Code::HeaderFieldsTooLarge, "the head is too large or has too many fields"),
         _ => (Code::MalformedRequest, "the head is no HTTP/1.1 request"),
-    })
+    };
+    Some(Unreadable { code, detail })
 }
 
 #[cfg(test)]
@@ -250,9 +254,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_bare_answers_are_replaced() {
+    fn only_bare_answers_are_kept_back() {
         let bare = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\ndate: x\r\n\r\n";
-        let (code, detail) = problem_for_bare_answer(bare).expect("bare");
+        let Unreadable { code, detail } = unreadable_of_bare_answer(bare).expect("bare");
         assert_eq!(code, Code::HeaderFieldsTooLarge);
         let answer = |over_tls| Edge { plane: Plane::Control, over_tls }.answer(code, detail);
         let text = String::from_utf8(answer(false)).expect("text");
@@ -262,9 +266,9 @@ mod tests {
         let text = String::from_utf8(answer(true)).expect("text");
         assert!(text.contains("\r\nstrict-transport-security: "), "{text}");
         let ours = b"HTTP/1.1 404 Not Found\r\nx-request-id: a\r\ncontent-length: 0\r\n\r\n";
-        assert!(problem_for_bare_answer(ours).is_none());
+        assert!(unreadable_of_bare_answer(ours).is_none());
         let with_body = b"HTTP/1.1 404 Not Found\r\ncontent-length: 5\r\n\r\nhello";
-        assert!(problem_for_bare_answer(with_body).is_none());
+        assert!(unreadable_of_bare_answer(with_body).is_none());
     }
 
     /// Gives bytes without an end and counts them.

@@ -168,7 +168,7 @@ where
         .header_read_timeout(times.header_read)
         .max_buf_size(64 * 1024)
         .max_header_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(Documented::http1(stream, edge)), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(Documented::http1(stream)), TowerToHyperService::new(router));
     let served = tokio::select! {
         served = &mut serving => Some(served),
         _ = phase.wait_for(|phase| *phase == Phase::Draining) => None,
@@ -182,9 +182,13 @@ where
     };
     let parts = serving.into_parts();
     let mut io = parts.io.into_inner();
-    let left =
-        Left { head_begun: !parts.read_buf.is_empty(), unread: unread.is_so() || io.has_substituted() };
-    closing::end(&mut io, edge, served, left).await
+    let left = Left {
+        unreadable: io.take_kept_back(),
+        head_begun: !parts.read_buf.is_empty(),
+        unread: unread.is_so(),
+    };
+    // What is not for the public is not flooded by it.
+    closing::end(&mut io, edge, served, left, std::future::ready(())).await
 }
 
 impl IntoResponse for Problem {

@@ -2,14 +2,22 @@
 //! gets one answer at most, with a problem document, and the connection ends.
 
 use std::net::SocketAddr;
+use std::time::Instant;
+
+use peselgate::limits::TURNS_AT_ONCE;
 
 use crate::client::{Connection, Reply};
 use crate::harness::Demo;
+use crate::http2::assert_served_in_turns;
 
 /// Sends bytes as they are, and reads until the other end closes: every answer.
 fn answers(plane: SocketAddr, bytes: &[u8]) -> Vec<Reply> {
     let mut connection = Connection::open(plane).expect("a connection");
     connection.write(bytes).expect("written");
+    all_of(&mut connection)
+}
+
+fn all_of(connection: &mut Connection) -> Vec<Reply> {
     let mut replies = Vec::new();
     while let Ok(reply) = connection.read(false) {
         replies.push(reply);
@@ -115,6 +123,29 @@ fn ambiguous_messages_are_never_answered_twice() {
             reply.check_promises();
         }
     }
+}
+
+/// A malformed message ends its connection, and the next one would come at once: its
+/// refusal waits for its turn, whichever part of it was no message.
+#[test]
+fn malformed_messages_of_one_address_are_refused_in_turns() {
+    let demo = Demo::new(100);
+    let (at_once, waiting) = (TURNS_AT_ONCE.get(), 200);
+    let asked = format!("POST /v1/verify HTTP/1.1\r\nhost: g\r\nauthorization: Bearer {}\r\n", demo.key());
+    let ways =
+        ["no head\r\n\r\n".to_owned(), asked + "transfer-encoding: chunked\r\n\r\n5\r\nfalse\r\n0\r\n\r\n"];
+    let open = |_| Connection::open(demo.instance.verification).expect("a connection");
+    let mut all: Vec<_> = (0..at_once + waiting).map(open).collect();
+    let began = Instant::now();
+    for (connection, bytes) in all.iter_mut().zip(ways.iter().cycle()) {
+        connection.write(bytes.as_bytes()).expect("written");
+    }
+    for connection in &mut all {
+        let replies = all_of(connection);
+        assert_eq!(replies.len(), 1, "{replies:?}");
+        assert_eq!(replies[0].problem(), (400, "malformed-request".to_owned()));
+    }
+    assert_served_in_turns(&demo.instance, began, waiting);
 }
 
 /// A stream needs a transfer coding; what stands behind it on the connection may

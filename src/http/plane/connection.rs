@@ -49,6 +49,16 @@ pub(crate) struct Connection {
     pub(crate) http2: bool,
 }
 
+impl Connection {
+    /// Waits until a message without a certain end is refused. It costs its sender a
+    /// connection, and over plain HTTP/1.1 the next one comes at once.
+    pub(crate) async fn turn_of_malformed(&self) {
+        if !self.over_tls && !self.http2 {
+            self.worker.turn_of_malformed(&self.peer).await;
+        }
+    }
+}
+
 /// Serves one accepted connection to its end.
 pub(super) async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     let Accepted { stream, source, mut slot } = accepted;
@@ -188,12 +198,12 @@ where
         let serving = http2_builder().serve_connection(io, service);
         Retiring { control, told: false, connection: serving }.await.map_err(io::Error::other)
     } else {
+        let asked = Rc::clone(&connection);
         let service = service_fn(move |request: Request<Incoming>| {
-            let connection = Rc::clone(&connection);
+            let connection = Rc::clone(&asked);
             async move { Ok::<_, Infallible>(verify::handle(connection, request).await) }
         });
-        let stream = Documented::http1(stream, edge);
-        let io = TokioIo::new(GuardedIo::new(stream, Rc::clone(&control), ahead, false));
+        let io = TokioIo::new(GuardedIo::new(Documented::http1(stream), Rc::clone(&control), ahead, false));
         control.begins_serving(false);
         let timer = HeadTimer::new(Arc::clone(control.head()), Instant::now());
         let serving = http1_builder(timer, header_read_timeout).serve_connection(io, service);
@@ -202,10 +212,11 @@ where
         let parts = serving.connection.into_parts();
         let mut io = parts.io.into_inner();
         let left = Left {
+            unreadable: io.take_kept_back(),
             head_begun: !parts.read_buf.is_empty(),
-            unread: control.leaves_unread() || io.has_substituted(),
+            unread: control.leaves_unread(),
         };
-        closing::end(&mut io, edge, served, left).await
+        closing::end(&mut io, edge, served, left, connection.turn_of_malformed()).await
     }
 }
 

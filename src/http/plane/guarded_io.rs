@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::control::Control;
 use super::frame_budget::FrameBudget;
 use super::hang_up::HangUp;
-use crate::http::closing::Documented;
+use crate::http::closing::{Documented, Unreadable};
 
 /// Bytes of HTTP/2's connection preface.
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -34,9 +34,9 @@ impl<S> GuardedIo<S> {
         Self { inner, control, ahead, ahead_given: 0, budget }
     }
 
-    /// See [`Documented::has_substituted`].
-    pub(super) const fn has_substituted(&self) -> bool {
-        self.inner.has_substituted()
+    /// See [`Documented::take_kept_back`].
+    pub(super) const fn take_kept_back(&mut self) -> Option<Unreadable> {
+        self.inner.take_kept_back()
     }
 }
 

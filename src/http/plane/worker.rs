@@ -17,6 +17,7 @@ use super::turns::Turns;
 use super::turnstile::Turnstile;
 use super::{Phase, PlaneHandles, PlaneSettings, Tally, connection};
 use crate::audit::{LocalRecorder, Recorder};
+use crate::gate::Peer;
 use crate::http::problem::Problem;
 use crate::limits::STORE_READS_PENDING_MAX;
 
@@ -101,6 +102,18 @@ impl Worker {
         let wait = self.turnstile.wait(now);
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Waits until a message without a certain end is refused to this peer; a drain
+    /// waits for nobody's turn.
+    pub(super) async fn turn_of_malformed(&self, peer: &Peer) {
+        let wait = self.turns.wait_of_malformed(peer, Instant::now());
+        if !wait.is_zero() {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.drains() => {}
+            }
         }
     }
 

@@ -72,6 +72,9 @@ pub(crate) async fn handle(connection: Rc<Connection>, request: Request<Incoming
                 // Not counted as an answer's time: it is ours, not the machine's.
                 worker.turn_of_refusal(arrived).await;
             }
+            if problem.code() == Code::MalformedRequest && (is_last || connection.control.leaves_unread()) {
+                connection.turn_of_malformed().await;
+            }
             worker.tally.refused(problem.code());
             let left = problem.left().copied();
             let mut reply = problem.into_response(&request_id);
