@@ -189,13 +189,13 @@ pub const KEY_PER_SECOND_MAX: u32 = 1_000_000_000;
 pub const KEY_PER_DAY_MAX: u64 = 1_000_000_000_000;
 
 /// Connections over TLS or HTTP/2 that an address may open at once before they wait
-/// for turns; also refusals of malformed messages in plain HTTP/1.1.
+/// for turns; also messages in plain HTTP/1.1 without a certain end that are refused at once.
 pub const TURNS_AT_ONCE: NonZeroU32 = NonZeroU32::MIN.saturating_add(255);
 /// Turns of an address a second.
 pub const TURNS_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(199);
-/// Longest wait for a turn; a connection whose turn lies beyond it is closed. By then
-/// its caller has often given up, and turns of those who are gone would be waited for
-/// by those who come after them.
+/// Longest wait for a turn; a connection whose turn lies beyond it is closed, a refusal
+/// said then. By then its caller has often given up, and turns of those who are gone
+/// would be waited for by those who come after them.
 pub const TURN_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Buckets for one thing that is counted by address; addresses share them by a keyed

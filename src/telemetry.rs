@@ -108,7 +108,7 @@ fn describe() {
     );
     describe_counter!(
         "peselgate_connections_delayed_total",
-        "Connections over TLS or HTTP/2, and refusals of malformed messages in plain HTTP/1.1, that waited for their turn: many of one address came at once."
+        "Connections over TLS or HTTP/2, and refusals of messages without a certain end in plain HTTP/1.1, that waited for their turn: many of one address came at once."
     );
     describe_counter!("peselgate_accept_errors_total", "Failed accepts, e.g. out of file descriptors.");
     describe_counter!(

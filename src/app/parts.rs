@@ -36,8 +36,9 @@ impl Parts {
         });
         let register = register.map_err(|_| InstanceError::new("register", "its opening panicked"));
         let (register, (trail, (directory, access, access_thread))) = (register??, rest?);
-        // Nothing is done to any of them before it is known that they belong together: a
-        // start that is refused leaves a torn tail of the trail to the one that is not.
+        // The trail is not touched and the register not started before it is known that
+        // they belong together: a start that is refused leaves a torn tail of the trail to
+        // the one that is not.
         agree(data, &register, &trail)?;
         clock.has_recorded(register.snapshot().as_of());
         if let Some(stamp) = trail.found().last_stamp {
@@ -45,14 +46,11 @@ impl Parts {
         }
         let (register, commander, register_thread) =
             register.start(clock.clone()).map_err(|error| InstanceError::new("register", error))?;
-        let (trail, trail_thread, recovered) =
+        let (trail, trail_thread, _) =
             trail.begin(env!("CARGO_PKG_VERSION")).map_err(|error| match error {
                 OpenError::Write(_) => InstanceError::of_the_trail(error),
                 error => InstanceError::new("audit trail", error),
             })?;
-        if let Some(torn) = &recovered.found.torn {
-            tracing::warn!(?torn, kept = ?recovered.kept, "a torn tail of the trail was set aside");
-        }
         let snapshot = register.snapshot();
         tracing::info!(
             reserved = snapshot.reserved_count(),

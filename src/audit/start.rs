@@ -26,7 +26,7 @@ use crate::environment::Environment;
 /// segments are to be.
 const FIRST_SEGMENT_BYTES: u64 = 1024 * 1024;
 
-/// A trail that was found sound, but for a torn tail, and that nothing was done to yet:
+/// A trail that was found sound, but for a torn tail, and that nothing was written to yet:
 /// what it says can be compared with the other stores first.
 pub struct FoundTrail {
     disk: Arc<dyn Disk>,
@@ -83,7 +83,7 @@ impl FoundTrail {
     /// starts the writer and the preparer of segments.
     ///
     /// # Errors
-    /// Damage, no room, or the disk or a thread refuses.
+    /// No room, or the disk or a thread refuses.
     pub fn begin(self, version: &str) -> Result<(Trail, TrailThread, Recovered), OpenError> {
         let (environment, dir) = (self.environment, self.config.dir.clone());
         let io = |error| OpenError::Io(dir.clone(), error);
@@ -193,6 +193,10 @@ impl Engine {
     pub(super) fn new(found: FoundTrail) -> Result<Self, OpenError> {
         let FoundTrail { disk, walked, found, environment, clock, config } = found;
         let kept = mend(&*disk, &walked).map_err(OpenError::Read)?;
+        if let Some(torn) = &found.torn {
+            // Told at once: should this start still fail, the next one finds none.
+            tracing::warn!(?torn, ?kept, "a torn tail of the trail was set aside");
+        }
         let Walked { spans, end, .. } = walked;
         let number = end.map_or(0, |end| end.header.number);
         let links = end.map_or(Links::GENESIS, |end| end.links);

@@ -1,5 +1,5 @@
 //! What is counted by address, in a bounded number of buckets: failed
-//! authentications, new connections over TLS or HTTP/2.
+//! authentications, new connections over TLS or HTTP/2, messages without a certain end.
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;

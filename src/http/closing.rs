@@ -123,7 +123,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Documented<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Documented<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.http1 && self.kept_back.is_none() && buf.starts_with(b"HTTP/1.1 4") {
+        if self.http1 && self.kept_back.is_none() && is_of_client_error(buf) {
             self.kept_back = unreadable_of_bare_answer(buf);
         }
         if self.kept_back.is_some() {
@@ -173,7 +173,8 @@ where
     if let Some(Unreadable { code, detail }) = left.unreadable {
         let answer = edge.answer(code, detail);
         turn.await;
-        return say_last(io, &answer).await;
+        say_last(io, &answer).await?;
+        return served.map_err(io::Error::other);
     }
     match served {
         Err(error) if error.is_timeout() => late_head(io, edge, left.head_begun).await,
@@ -230,6 +231,11 @@ async fn linger(io: &mut (impl AsyncRead + Unpin)) {
     };
     // Late is one more way to be over.
     drop(tokio::time::timeout(LINGER_MAX, discarding).await);
+}
+
+/// Of either version: behind a question in HTTP/1.0 hyper goes on in it.
+fn is_of_client_error(head: &[u8]) -> bool {
+    head.starts_with(b"HTTP/1.1 4") || head.starts_with(b"HTTP/1.0 4")
 }
 
 /// hyper answers a head that it cannot read by itself, with a status and

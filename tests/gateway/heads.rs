@@ -80,6 +80,12 @@ fn garbage_after_a_request_is_refused_apart() {
         assert_eq!(replies.len(), 4, "{path}: {replies:?}");
         replies.iter().for_each(Reply::check_promises);
         assert_eq!(replies[3].problem(), (400, "malformed-request".to_owned()), "{path}");
+        // Behind a question in HTTP/1.0 the engine goes on in it.
+        let bytes = format!("GET {path} HTTP/1.0\r\nconnection: keep-alive\r\n\r\nno head\r\n\r\n");
+        let replies = answers(plane, bytes.as_bytes());
+        assert_eq!(replies.len(), 2, "{path}: {replies:?}");
+        replies[1].check_promises();
+        assert_eq!(replies[1].problem(), (400, "malformed-request".to_owned()), "{path}");
     }
 }
 

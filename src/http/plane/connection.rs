@@ -50,8 +50,9 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Waits until a message without a certain end is refused. It costs its sender a
-    /// connection, and over plain HTTP/1.1 the next one comes at once.
+    /// Waits until what has no certain end is refused: a head that cannot be read, or a
+    /// malformed message with a transfer coding. It ends its connection, and over plain
+    /// HTTP/1.1 the next one comes at once.
     pub(crate) async fn turn_of_malformed(&self) {
         if !self.over_tls && !self.http2 {
             self.worker.turn_of_malformed(&self.peer).await;
@@ -216,6 +217,7 @@ where
             head_begun: !parts.read_buf.is_empty(),
             unread: control.leaves_unread(),
         };
+        drop(parts.read_buf);
         closing::end(&mut io, edge, served, left, connection.turn_of_malformed()).await
     }
 }

@@ -1,7 +1,6 @@
-//! What takes a new connection each and is costly is served in turns by address:
-//! connections over TLS, whose handshake takes ten times what a question takes, those
-//! over HTTP/2, and in plain HTTP/1.1 messages without a certain end, each of which ends
-//! its connection.
+//! Three kinds of new connections are served in turns by address: those over TLS, whose
+//! handshake takes ten times what a question takes, those over HTTP/2, and in plain
+//! HTTP/1.1 those whose message has no certain end.
 //!
 //! One connection carries a client's whole work, so honest addresses open few. A
 //! flood of frames or of resets is seen after some dozens of requests and its
@@ -11,8 +10,8 @@
 //! that waits has one of the places of its address: who keeps theirs and has no more
 //! places than the default gives is never turned away, who throws them away may be.
 //!
-//! Of plain HTTP/1.1 the refusal alone waits, not the connection: there are proxies that
-//! open one for each question.
+//! Of plain HTTP/1.1 that refusal alone waits: there are proxies that open a connection
+//! for each question, and what they ask and are refused otherwise never does.
 
 use std::io;
 use std::time::{Duration, Instant};

@@ -72,7 +72,7 @@ pub(crate) async fn handle(connection: Rc<Connection>, request: Request<Incoming
                 // Not counted as an answer's time: it is ours, not the machine's.
                 worker.turn_of_refusal(arrived).await;
             }
-            if problem.code() == Code::MalformedRequest && (is_last || connection.control.leaves_unread()) {
+            if is_last && problem.code() == Code::MalformedRequest {
                 connection.turn_of_malformed().await;
             }
             worker.tally.refused(problem.code());
