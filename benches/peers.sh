@@ -176,12 +176,16 @@ PY
   sync_us=$(<"$work/sync.out")
 }
 
+ticks() { awk '$1 == "cpu" { print $2 + $3 + $4 + $7 + $8 + $9, $9 }' /proc/stat; } # asked for, and given to other guests of the host
+ticks_before=$(ticks)
 for round in $(seq "$ROUNDS"); do
   echo "round $round" >&2
   # What others left to be written must not stand before the syncs measured here.
   sync
-  load $bare_port 64 0; bare=$requests_per_s
+  # The machine changes its pace, too: the yardstick is asked before and after.
+  load $bare_port 64 0; before=$requests_per_s
   load $gate_port 64 0; own=$requests_per_s
+  load $bare_port 64 0; bare=$(awk -v a="$before" -v b="$requests_per_s" 'BEGIN { print (a + b) / 2 }')
   load $bare_port 1 0; bare_one_us=$p50_us
   # The disk changes its pace within seconds: asked right before and right after.
   if have python3; then ask_disk; before_us=$sync_us; fi
@@ -208,6 +212,7 @@ for round in $(seq "$ROUNDS"); do
   awk -v n=$lines -v a="$began" -v b="$(date +%s.%N)" 'BEGIN { print n / (b - a) }' >>"$work/n.bulk"
   rm -f "$work/million.out"
 done
+stolen=$(echo "$ticks_before $(ticks)" | awk '{ printf "%.0f", 100 * ($4 - $2) / ($3 - $1) }')
 stop_gate
 
 # Two workers against one: only where two more cores are left for the load.
@@ -228,6 +233,7 @@ kilo() { awk -v f="$2" '{ print $f / 1000 }' "$work/$1" | spread '%.0f'; }
 cat <<TABLE
 $(date -I), $(uname -m), $(nproc) cores ($(awk -F': ' '/model name/ { print $2; exit }' /proc/cpuinfo)), server on core $SERVER_CORE, load on core $LOAD_CORE;
 $RESERVED reserved, $ROUNDS rounds of ${EACH} s; median (minimum … maximum); everything switched on, answers after fdatasync.
+Of the processor time asked for meanwhile, other guests of the host took $stolen %.
 
 | figure | must | measured |
 |---|---|---|

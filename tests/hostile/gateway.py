@@ -160,6 +160,13 @@ def core_seconds(core: int) -> float:
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
+def ticks() -> tuple[int, int]:
+    """Processor time that was asked for since the machine started, and what of it other guests of the host took."""
+    line = Path("/proc/stat").read_text().splitlines()[0]
+    user, nice, system, _idle, _iowait, irq, softirq, stolen, *_ = map(int, line.split()[1:])
+    return user + nice + system + irq + softirq + stolen, stolen
+
+
 def many_files() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     wanted = FILES_MAX if hard == resource.RLIM_INFINITY else min(FILES_MAX, hard)

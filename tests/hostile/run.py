@@ -74,12 +74,15 @@ def attack(rows: list[row.Row], place: gateway.Place) -> dict[row.Verdict, list[
     print(f"{time.strftime('%F')}, server on core {server_core}, attackers and good clients on core {client_core};")
     print("good clients: wrk, 16 connections, closed loop. Ratios are told, not judged.\n")
     print(row.HEADER, flush=True)
+    before = gateway.ticks()
     named: dict[row.Verdict, list[str]] = {verdict: [] for verdict in row.Verdict}
     for each in rows:
         print(f"{each.name} …", file=sys.stderr, flush=True)
         line, verdict = row.run(each, place)
         print(line, flush=True)
         named[verdict].append(each.name)
+    asked, stolen = (then - now for now, then in zip(before, gateway.ticks()))
+    print(f"\nOf the processor time asked for meanwhile, other guests of the host took {100 * stolen / asked:.0f} %.")
     return named
 
 
