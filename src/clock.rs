@@ -1,6 +1,7 @@
 //! Moments and the clock; the only room that reads the system's time.
 
 mod behind;
+mod in_poland;
 
 use std::fmt;
 use std::sync::Arc;

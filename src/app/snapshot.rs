@@ -61,6 +61,6 @@ fn told(set: &ExchangedSet, bytes: usize, as_json: bool) -> String {
     if as_json {
         json!({"reserved": reserved, "sequence": sequence, "as_of": as_of, "bytes": bytes}).to_string()
     } else {
-        format!("{reserved} reserved numbers as of event {sequence} ({as_of}), {bytes} bytes")
+        format!("{reserved} reserved numbers as of event {sequence} ({}), {bytes} bytes", as_of.in_poland())
     }
 }

@@ -207,10 +207,11 @@ fn report(args: &BackupArgs, received: &Received) -> Result<(), CliError> {
         .to_string()
     } else {
         format!(
-            "{}: the {environment} environment as of {made_at}, event {} ({}), {} reserved, {} trail records, {} bytes",
+            "{}: the {environment} environment as of {}, event {} ({}), {} reserved, {} trail records, {} bytes",
             args.output.display(),
+            made_at.in_poland(),
             register.sequence,
-            register.as_of,
+            register.as_of.in_poland(),
             register.reserved,
             trail.records,
             received.bytes

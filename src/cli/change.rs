@@ -14,7 +14,7 @@ use super::change_args::{ChangeArgs, EntryArgs, WithdrawArgs};
 use super::client::{Client, ClientError};
 use super::console;
 use super::error::{CliError, Exit};
-use super::words::{Lang, moment};
+use super::words::Lang;
 use crate::clock::Moment;
 use crate::pesel::Pesel;
 
@@ -140,14 +140,14 @@ fn number(argument: &NumberArg, lang: Lang) -> Result<Pesel, CliError> {
 
 impl Recorded {
     fn sentence(&self, lang: Lang) -> String {
-        let at = moment(self.moment);
+        let at = self.moment.in_poland();
         let what = match self.kind.as_str() {
             "reservation" => lang.pick("Zastrzeżono numer PESEL", "reserved"),
             _ => lang.pick("Cofnięto zastrzeżenie numeru PESEL", "withdrawn"),
         };
         let again = self.reserve_again_at.map_or_else(String::new, |again_at| {
             let text = lang.pick("Ponowne zastrzeżenie nastąpi samo", "it will be reserved again");
-            format!("{text}: {}. ", moment(again_at))
+            format!("{text}: {}. ", again_at.in_poland())
         });
         let event = lang.pick("Zdarzenie", "Event");
         format!("{what}: {at}. {again}{event} {} ({}).", self.sequence, self.event_id)
@@ -158,13 +158,13 @@ impl Recorded {
         let registrant = self.registrant.replace(char::is_control, " ");
         let mut line = format!(
             "{}  {}  {}, {registrant}",
-            moment(self.moment),
+            self.moment.in_poland(),
             lang.kind(&self.kind),
             lang.channel(&self.channel),
         );
         if let Some(again_at) = self.reserve_again_at {
             let until = lang.pick("czasowo, do", "until");
-            line.push_str(&format!(" [{until} {}]", moment(again_at)));
+            line.push_str(&format!(" [{until} {}]", again_at.in_poland()));
         }
         if self.scheduled {
             line.push_str(lang.pick(" [samo, po czasowym cofnięciu]", " [by the clock]"));
@@ -180,7 +180,7 @@ impl Entry {
                 format!(
                     "{} {}",
                     lang.pick("Numer PESEL jest zastrzeżony od", "reserved since"),
-                    moment(since)
+                    since.in_poland()
                 )
             }
             (false, _, Some(since)) => {
@@ -188,12 +188,12 @@ impl Entry {
                     "Numer PESEL nie jest zastrzeżony; zastrzeżenie cofnięto",
                     "not reserved, withdrawn",
                 );
-                format!("{text} {}", moment(since))
+                format!("{text} {}", since.in_poland())
             }
             _ => lang.pick("Numer PESEL nie jest zastrzeżony", "not reserved").to_owned(),
         };
         let again = self.reserve_again_at.map(|again_at| {
-            format!("{} {}", lang.pick("Ponowne zastrzeżenie:", "reserved again:"), moment(again_at))
+            format!("{} {}", lang.pick("Ponowne zastrzeżenie:", "reserved again:"), again_at.in_poland())
         });
         let lines = self.events.iter().map(|event| event.line(lang));
         std::iter::once(state).chain(again).chain(lines).collect::<Vec<_>>().join("\n")

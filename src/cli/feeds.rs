@@ -9,7 +9,7 @@ use super::change::tell;
 use super::client::Client;
 use super::error::{CliError, Exit};
 use super::table::aligned;
-use super::words::{Lang, moment};
+use super::words::Lang;
 use crate::clock::Moment;
 
 pub(super) const EXIT_FEEDS: &str = "Exit status: 0 shown, 1 refused, 2 not done.\n\n\
@@ -72,7 +72,7 @@ impl Feed {
             shown(lang.channel(&self.channel)),
             shown(&self.registrant),
             self.last_sequence.to_string(),
-            moment(self.moment),
+            self.moment.in_poland(),
         ]
     }
 }

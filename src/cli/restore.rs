@@ -39,9 +39,9 @@ fn told(held: &Held) -> String {
         "the {} environment as of {}, event {} ({}), {} reserved of {} entries, {} keys, {} tokens, \
          {} verifications in {} records of {} segments, {} bytes",
         held.environment,
-        held.made_at,
+        held.made_at.in_poland(),
         held.sequence,
-        held.as_of,
+        held.as_of.in_poland(),
         held.reserved,
         held.entries,
         held.keys,

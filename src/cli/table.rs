@@ -2,7 +2,6 @@
 
 use serde_json::Value;
 
-use super::words::moment;
 use crate::clock::Moment;
 
 /// The rows as lines, the cells of a column below each other.
@@ -23,5 +22,5 @@ pub(super) fn cell(value: &Value) -> String {
 
 /// A moment of an answer, as people read it; what is none is shown as it is.
 pub(super) fn moment_cell(value: &Value) -> String {
-    value.as_str().and_then(|text| Moment::parse(text).ok()).map_or_else(|| cell(value), moment)
+    value.as_str().and_then(|text| Moment::parse(text).ok()).map_or_else(|| cell(value), Moment::in_poland)
 }

@@ -12,7 +12,6 @@ use super::args::VerifyArgs;
 use super::client::{Client, ClientError};
 use super::console;
 use super::error::{CliError, Exit};
-use super::words::moment;
 use crate::clock::Moment;
 use crate::limits;
 use crate::pesel::Pesel;
@@ -41,12 +40,12 @@ pub(super) async fn run(args: &VerifyArgs, client: &Client) -> Result<Exit, CliE
 impl Verdict {
     fn sentence(&self) -> String {
         let state = match (self.reserved, self.reserved_at, self.withdrawn_at) {
-            (true, Some(since), _) => format!("reserved since {}", moment(since)),
+            (true, Some(since), _) => format!("reserved since {}", since.in_poland()),
             (true, None, _) => "reserved".to_owned(),
-            (false, _, Some(since)) => format!("not reserved, withdrawn {}", moment(since)),
+            (false, _, Some(since)) => format!("not reserved, withdrawn {}", since.in_poland()),
             (false, _, None) => "not reserved".to_owned(),
         };
-        format!("{state} (at {}, verification {})", moment(self.at), self.verification_id)
+        format!("{state} (at {}, verification {})", self.at.in_poland(), self.verification_id)
     }
 }
 

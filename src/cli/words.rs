@@ -1,8 +1,5 @@
-//! What commands say to people, in Polish or in English, and how they show moments:
-//! in Poland's time. Programs read codes and JSON instead.
-
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
+//! What commands say to people, in Polish or in English. Programs read codes and JSON
+//! instead.
 
 use super::refusal::Refusal;
 use crate::clock::Moment;
@@ -17,18 +14,6 @@ pub(crate) enum Lang {
     En,
 }
 
-/// A moment as people read it, in any language: in Poland's time with its offset.
-pub(crate) fn moment(moment: Moment) -> String {
-    let shown = || {
-        let zoned = Timestamp::from_second(moment.unix_seconds())
-            .ok()?
-            .to_zoned(TimeZone::get("Europe/Warsaw").ok()?);
-        Some(zoned.strftime("%Y-%m-%d %H:%M:%S (%:z)").to_string())
-    };
-    // The last hours of the year 9999 are beyond the library: in UTC.
-    shown().unwrap_or_else(|| moment.to_string())
-}
-
 impl Lang {
     /// Why the gateway refused.
     pub(crate) fn refusal(self, refusal: &Refusal) -> String {
@@ -37,7 +22,7 @@ impl Lang {
             (Self::Pl, None) => polish(refusal),
             (Self::En, _) => None,
         };
-        let from = refusal.allowed_from.map(moment);
+        let from = refusal.allowed_from.map(Moment::in_poland);
         polish().unwrap_or_else(|| match from {
             Some(from) => format!("{refusal}; allowed from {from}"),
             None => refusal.to_string(),
@@ -87,7 +72,7 @@ impl Lang {
 
 /// The sentence for a code; `None` for one that an official does not meet.
 fn polish(refusal: &Refusal) -> Option<String> {
-    let from = || refusal.allowed_from.map_or_else(String::new, |from| format!(" od {}", moment(from)));
+    let from = || refusal.allowed_from.map_or_else(String::new, |from| format!(" od {}", from.in_poland()));
     let text = match refusal.code.as_str() {
         "already-reserved" => "Numer PESEL jest już zastrzeżony.",
         "not-reserved" => "Numer PESEL nie jest zastrzeżony, więc nie można cofnąć zastrzeżenia.",
@@ -199,14 +184,5 @@ mod tests {
                 assert_eq!(is_shown, law.allowed_from().is_some(), "{text}");
             }
         }
-    }
-
-    #[test]
-    fn winter_and_summer_have_their_offsets() {
-        let shown = |text| moment(Moment::parse(text).expect("a moment"));
-        assert_eq!(shown("2026-01-01T23:30:00Z"), "2026-01-02 00:30:00 (+01:00)");
-        assert_eq!(shown("2026-10-25T00:30:00Z"), "2026-10-25 02:30:00 (+02:00)");
-        assert_eq!(shown("2026-10-25T01:30:00Z"), "2026-10-25 02:30:00 (+01:00)");
-        assert_eq!(shown("9999-12-31T23:59:59Z"), "9999-12-31T23:59:59Z");
     }
 }

@@ -114,6 +114,11 @@ fn a_backup_under_load_restores_to_a_gateway_that_answers_as_before() {
     let home = demo.stop();
     let (status, said) = home.check();
     assert_eq!((status, said.contains("closed in order")), (Some(0), true), "{said}");
+    // People read Poland's time, in winter and in summer.
+    let told = out(&run(&["restore", &file.to_string_lossy(), "--verify-only"]));
+    for text in [said, told] {
+        assert!(text.contains(":00)") && text.contains(" (+0"), "{text}");
+    }
     let later = home.dump();
     assert!(later.starts_with(&dumped) && later.len() == dumped.len() + before.len() + filed.len());
 }
