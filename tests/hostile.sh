@@ -5,7 +5,7 @@
 #
 # PROGRAM is a built peselgate; without one, or as `-`, the release is built. ROW
 # names single attacks (a wrong name prints them all); all of them take some
-# twelve minutes. Everything stays on the loopback, in a directory of its own,
+# twenty minutes. Everything stays on the loopback, in a directory of its own,
 # with a demo's fictional data. The exit status is 0 when every attack met its
 # defence, 1 when one did not, 2 when nothing could be tried (a wrong name, no wrk, a
 # gateway that does not start), 3 when all that were tried did and some were not, for

@@ -11,7 +11,7 @@ import frames
 from frames import ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS
 from frames import WINDOW_UPDATE, Http2, frame
 from gateway import Gateway, turns_within
-from row import Row, Seen
+from row import QUICK_ROUNDS, Row, Seen
 
 KEEP_ALIVE_SECONDS = 30
 BATCH = 64
@@ -116,7 +116,7 @@ def row(name: str, title: str, make) -> Row:
         seen.expect(ends["lived on"] <= 1 < count, "the flood was not ended")
         return seen
 
-    return Row(name, title, attack, 6)
+    return Row(name, title, attack, 4, rounds=QUICK_ROUNDS)
 
 
 def torn(gate: Gateway, seconds: float) -> Seen:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -48,12 +49,14 @@ class NotStarted(Exception):
 
 
 class Gateway:
-    """A running demo; its data directory is shared by the rows of one run."""
+    """A running demo, in a data directory of its own."""
 
     def __init__(self, place: Place, tls: bool = False):
         self.place = place
         self.tls = tls
         self.data = place.work / "demo"
+        if self.data.exists():  # of the row before: its trail is millions of answers long
+            shutil.rmtree(self.data)
         self.out = place.work / "out"
         self.err = place.work / "err"
         command = [place.program, "demo", "--data-dir", str(self.data), "--reserved", "100000", "--threads", "1"]

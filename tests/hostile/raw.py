@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from gateway import Gateway, read_all, until
-from row import Missing, Row, Seen
+from row import QUICK_ROUNDS, Missing, Row, Seen
 
 SMUGGLED = b"GET /v1/smuggled HTTP/1.1\r\nhost: g\r\n\r\n"
 
@@ -141,6 +141,7 @@ def behind(name: str, command: list[str], text: str):
             raise Missing(f"{command[0]} is missing")
         work, (host, port) = gate.place.work, gate.address
         at = work / f"{name}.sock"
+        at.unlink(missing_ok=True)  # of the round before: it shows when this one listens
         config = work / f"{name}.conf"
         config.write_text(text.format(socket=at, host=host, port=port, work=work / "tmp"))
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -264,9 +265,9 @@ def again_and_again(table):
 
 
 ROWS = [
-    Row("smuggling", "smuggling: CL.TE, TE.CL, TE.TE, CL.CL, folds, bare LF, chunk extensions", again_and_again(smuggling), 5),
-    Row("behind-haproxy", "the same behind haproxy", behind("haproxy", ["haproxy", "-db", "-f"], HAPROXY), 6),
-    Row("behind-nginx", "the same behind nginx", behind("nginx", ["nginx", "-c"], NGINX), 6),
-    Row("oversized", "oversized head, URI, body, batch, line, JSON depth; doubled fields", again_and_again(oversized), 5),
-    Row("origin", "forged origin: X-Forwarded-For and kin, PROXY from anybody", again_and_again(origin), 5),
+    Row("smuggling", "smuggling: CL.TE, TE.CL, TE.TE, CL.CL, folds, bare LF, chunk extensions", again_and_again(smuggling), 4, rounds=QUICK_ROUNDS),
+    Row("behind-haproxy", "the same behind haproxy", behind("haproxy", ["haproxy", "-db", "-f"], HAPROXY), 6, rounds=QUICK_ROUNDS),
+    Row("behind-nginx", "the same behind nginx", behind("nginx", ["nginx", "-c"], NGINX), 6, rounds=QUICK_ROUNDS),
+    Row("oversized", "oversized head, URI, body, batch, line, JSON depth; doubled fields", again_and_again(oversized), 4, rounds=QUICK_ROUNDS),
+    Row("origin", "forged origin: X-Forwarded-For and kin, PROXY from anybody", again_and_again(origin), 4, rounds=QUICK_ROUNDS),
 ]

@@ -1,7 +1,8 @@
-"""One attack, measured: good clients without it, then with it, and what it left behind."""
+"""One attack, measured: good clients without it, with it, without it again, and what it left behind."""
 
 import multiprocessing
 import os
+import statistics
 import time
 import traceback
 from collections.abc import Callable
@@ -13,6 +14,9 @@ from gateway import Gateway, Place
 
 YARDSTICK_SECONDS = 3
 REST_SECONDS = 10
+# How often an attack comes, and one that is over in seconds.
+ROUNDS = 3
+QUICK_ROUNDS = 5
 # What an allocator keeps of a burst, whatever the size of the register.
 MEMORY_SLACK_KIB = 4096
 # Rows and gateways are inherited, for they cannot be pickled; from Python 3.14 on fork
@@ -59,10 +63,13 @@ class Row:
     unhurt: bool = True
     # Whether the attack is meant to end the process, in order.
     ends: bool = False
+    # How often the attack comes beside good clients, who are alone before and after each
+    # time: a disk or a host that others use changes goodput by more than an attack does.
+    rounds: int = ROUNDS
 
 
 HEADER = (
-    "| attack | defence seen | good answers/s with / without: before, after | p99 ms with / without "
+    "| attack | defence seen | good answers/s with / without (ratio: least … most) | p99 ms with / without "
     "| cores busy, server + clients, with / without | memory MiB before / after / at rest | panics | |\n"
     "|---|---|---|---|---|---|---|---|"
 )
@@ -82,16 +89,26 @@ def run(row: Row, place: Place) -> tuple[str, Verdict]:
 
 def _measured(row: Row, gate: Gateway) -> tuple[str, Verdict]:
     # Where nothing is compared the load only warms the process up, for its memory.
-    calm = good.measure(gate, YARDSTICK_SECONDS if row.load else 1)
+    without = [good.measure(gate, YARDSTICK_SECONDS if row.load else 1)]
+    during: list[good.Measured] = []
+    seen = Seen()
     before = gate.memory_kib()
-    seen, during = _attacked(row, gate)
-    rates = times = cores = memory = ""
-    again = None
+    for number in range(row.rounds if row.load else 1):
+        if number > 0:
+            without.append(good.measure(gate, YARDSTICK_SECONDS))
+        met, load = _attacked(row, gate)
+        seen = Seen(met.defence, seen.failures + met.failures, met.figures)
+        if load:
+            during.append(load)
+        if gate.process.poll() is not None:
+            break
     lives = gate.process.poll() is None
     after = gate.memory_kib() if lives else 0
-    if during and row.unhurt:
-        seen.expect(during.load.refused == 0, f"{during.load.refused} good requests refused")
-        seen.expect(during.load.broken == 0, f"{during.load.broken} good connections broken")
+    rates = times = cores = memory = ""
+    if row.unhurt:
+        for what, count in (("requests refused", "refused"), ("connections broken", "broken")):
+            hurt = sum(getattr(one.load, count) for one in during)
+            seen.expect(hurt == 0, f"{hurt} good {what}")
     panics = str(gate.err.read_text(errors="replace").count("panicked"))
     if lives:
         rest = _memory_at_rest(gate, before)
@@ -99,8 +116,8 @@ def _measured(row: Row, gate: Gateway) -> tuple[str, Verdict]:
         seen.expect(rest <= before * 1.1 + MEMORY_SLACK_KIB, f"memory {before} KiB, {rest} KiB after the rest")
         panics = str(gate.panics())
         seen.expect(panics == "0", f"{panics} panics")
-        # Before and after: what else goes on on the machine hurts the yardstick, too.
-        again = good.measure(gate, YARDSTICK_SECONDS) if during else None
+        if during:
+            without.append(good.measure(gate, YARDSTICK_SECONDS))
         status = gate.stop()
         seen.expect(status == 0, f"exit status {status} after SIGTERM")
     elif row.ends:
@@ -108,23 +125,35 @@ def _measured(row: Row, gate: Gateway) -> tuple[str, Verdict]:
     else:
         seen.expect(False, f"the gateway ended: {gate.err.read_text()[-500:]}")
     if during:
-        rates, times, cores = _compared(during, [one for one in (calm, again) if one])
+        rates, times, cores = _compared(during, without)
     defence = "; ".join(part for part in (seen.defence, seen.figures) if part)
     verdict = Verdict.FAILED if seen.failures else Verdict.PASSED
     told = f"**{verdict.value}**: " + "; ".join(seen.failures) if seen.failures else verdict.value
     return f"| {row.title} | {defence} | {rates} | {times} | {cores} | {memory} | {panics} | {told} |", verdict
 
 
-def _compared(during: good.Measured, without: list[good.Measured]) -> tuple[str, str, str]:
-    """Answers a second, their 99th percentile, and how busy the cores were: with the attack and without."""
-    mean = sum(one.load.goodput for one in without) / len(without)
-    rates = ", ".join(f"{one.load.goodput:.0f}" for one in without)
-    times = ", ".join(f"{one.load.p99_ms:.1f}" for one in without)
-    cores = ", ".join(f"{one.server:.0%} + {one.clients:.0%}" for one in without)
+def _compared(during: list[good.Measured], without: list[good.Measured]) -> tuple[str, str, str]:
+    """Answers a second, their 99th percentile, and how busy the cores were: with the attack and without.
+
+    Each round is a ratio of its own, against what was got just before and just after it.
+    """
+    sides = [(before.load.goodput + after.load.goodput) / 2 for before, after in zip(without, without[1:])]
+    ratios = [one.load.goodput / side for one, side in zip(during, sides)]
+
+    def middle(of: list[good.Measured], what: Callable[[good.Measured], float]) -> float:
+        return statistics.median(map(what, of))
+
+    def both(what: Callable[[good.Measured], float], form: str) -> str:
+        return f"{middle(during, what):{form}} / {middle(without, what):{form}}"
+
+    ratio = f"{statistics.median(ratios):.2f}"
+    if len(ratios) > 1:
+        ratio += f": {min(ratios):.2f} … {max(ratios):.2f}"
+    busy = [f"{middle(of, lambda one: one.server):.0%} + {middle(of, lambda one: one.clients):.0%}" for of in (during, without)]
     return (
-        f"{during.load.goodput:.0f} / {rates} ({during.load.goodput / mean:.2f})",
-        f"{during.load.p99_ms:.1f} / {times}",
-        f"{during.server:.0%} + {during.clients:.0%} / {cores}",
+        f"{both(lambda one: one.load.goodput, '.0f')} ({ratio})",
+        both(lambda one: one.load.p99_ms, ".1f"),
+        " / ".join(busy),
     )
 
 
