@@ -143,6 +143,11 @@ fn describe() {
         metrics::counter!("peselgate_reloads_total", "outcome" => outcome).increment(0);
     }
     describe_gauge!(
+        "peselgate_last_reload_successful",
+        "0 from a reload that failed until one that did not, else 1."
+    );
+    metrics::gauge!("peselgate_last_reload_successful").set(1.0);
+    describe_gauge!(
         "peselgate_certificate_expiry_timestamp_seconds",
         Unit::Seconds,
         "Last second, since 1970, of the certificate in force, by plane; of planes with TLS alone."

@@ -16,7 +16,7 @@ use super::idempotency::{Fingerprint, IdempotencyKey, Remembered};
 use super::key::{KeyRecord, NewKey};
 use super::key_limits::KeyLimits;
 use super::limiter::KeyLimiter;
-use super::store::{Entry, Store, StoreError, guarded, guarded_opening};
+use super::store::{Entry, OpenError, Store, StoreError, guarded, guarded_opening};
 use super::time::LimiterTime;
 use super::token::{NewToken, TokenRecord};
 use super::writer::{Command, Issued, Opener, Reply};
@@ -288,6 +288,7 @@ impl Desk {
                 Some(key) => Arc::clone(&key.limiter),
                 None => Arc::new(KeyLimiter::new(Arc::clone(&self.time), usage)),
             })?;
+            store.try_a_commit().map_err(OpenError::Store)?;
             Ok((store, directory))
         });
         let (store, directory) = opened.map_err(|error| {

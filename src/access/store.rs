@@ -227,6 +227,15 @@ impl Store {
         })
     }
 
+    /// Commits what is there already: a full disk lets a store be opened and read.
+    pub(super) fn try_a_commit(&self) -> Result<(), StoreError> {
+        self.commit(|writing| {
+            let mut settings = writing.open_table(SETTINGS).map_err(failed)?;
+            settings.insert("format", FORMAT).map_err(failed)?;
+            Ok(())
+        })
+    }
+
     /// Everything as of the last commit.
     pub(super) fn export(&self) -> Result<AccessExport, StoreError> {
         Ok(AccessExport::of(self.database.begin_read().map_err(failed)?))

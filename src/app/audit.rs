@@ -86,7 +86,10 @@ pub fn check(data_directory: &Path, as_json: bool) -> Result<Verdict, InstanceEr
                     let at = if as_json { at.to_string() } else { at.in_poland() };
                     (Verdict::Intact, format!("closed in order at {at}"))
                 }
-                Ending::Open => (Verdict::Intact, "open: a gateway runs, or was killed".to_owned()),
+                Ending::Open => (
+                    Verdict::Intact,
+                    "open: a gateway runs or was killed, or this is a backup of a running one".to_owned(),
+                ),
                 Ending::InTheMaking => {
                     (Verdict::Intact, "in the making: a gateway was writing the last group".to_owned())
                 }

@@ -14,6 +14,8 @@ pub struct ReadAgain<'a> {
     pub(super) blueprint: Blueprint,
     /// Puts into force what no blueprint has: the log's level.
     pub(super) settle: Box<dyn FnOnce() -> Result<(), InstanceError> + 'a>,
+    /// What no blueprint has and a restart alone changes, if it is another than at the start.
+    pub(super) needing_restart: Vec<&'static str>,
 }
 
 /// Reads the configuration again.
@@ -43,6 +45,7 @@ impl Reloading<'_> {
             }
         };
         metrics::counter!("peselgate_reloads_total", "outcome" => outcome).increment(1);
+        metrics::gauge!("peselgate_last_reload_successful").set(f64::from(u8::from(outcome == "done")));
     }
 
     fn try_reload(
@@ -53,7 +56,8 @@ impl Reloading<'_> {
         let read = rereading.map(|read| read()).transpose()?;
         let blueprint = read.as_ref().map_or(started_with, |read| &read.blueprint);
         let certificates = self.certificates.read_again(blueprint, self.clock.now())?;
-        let needing_restart = started_with.needing_restart(blueprint);
+        let mut needing_restart = started_with.needing_restart(blueprint);
+        needing_restart.extend(read.iter().flat_map(|read| &read.needing_restart));
         let default_limits = blueprint.default_limits;
         let auth_failures = blueprint.auth_failures;
         // The last step that may fail is the first that changes anything.

@@ -70,12 +70,14 @@ fn serve_logged(
     let metrics = telemetry::install_metrics().map_err(|error| InstanceError::new("metrics", error))?;
     let data =
         DataDir::lock_made(&blueprint.data_directory).map_err(|error| InstanceError::new("start", error))?;
+    let format = config.log.format;
     let reload = move || {
         let config = load(path)?;
         let blueprint = judged(&config)?;
         let settle =
             move || level.set(config.log.level.name()).map_err(|error| InstanceError::new("log", error));
-        Ok(ReadAgain { blueprint, settle: Box::new(settle) })
+        let needing_restart = if config.log.format == format { vec![] } else { vec!["log.format"] };
+        Ok(ReadAgain { blueprint, settle: Box::new(settle), needing_restart })
     };
     let surroundings = Surroundings {
         passed,

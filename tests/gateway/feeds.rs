@@ -98,8 +98,19 @@ fn a_feed_is_taken_in_order_once_and_over_a_kill() {
         json!({"feeds": [{"channel": "pesel-register", "registrant": "Kancelaria", "last_sequence": 5, "moment": moment}]})
     );
     assert!(demo.instance.metrics().contains("peselgate_feed_gaps_total{channel=\"pesel-register\"} 0"));
+    let waiting = |count: u64| {
+        let sample = format!("peselgate_feeds_waiting{{channel=\"pesel-register\"}} {count}");
+        assert!(demo.instance.metrics().contains(&sample), "{sample}");
+    };
+    waiting(0);
     gap(&mut feed, RESERVE, &message(&number(4), 7));
     assert!(demo.instance.metrics().contains("peselgate_feed_gaps_total{channel=\"pesel-register\"} 1"));
+    waiting(1);
+    // A repetition is not what it waits for.
+    feed.post(RESERVE, &message(&number(1), 1));
+    waiting(1);
+    feed.post(RESERVE, &message(&number(4), 6));
+    waiting(0);
 }
 
 /// Takes messages of a feed, of the kind that is no command, for a stopped gateway:

@@ -211,12 +211,12 @@ fn an_init_that_runs_out_of_space_can_be_repeated() {
 #[test]
 fn a_reload_names_what_takes_a_restart() {
     let served = Served::start("test", "", "");
-    let tables = "[limits]\nper_second = 199\n[audit]\ndurability = \"write\"\n";
+    let tables = "[limits]\nper_second = 199\n[audit]\ndurability = \"write\"\n[log]\nformat = \"json\"\n";
     write_config(served.dir.path(), "test", "connection_age_s = 599", tables);
     served.instance.signal(rustix::process::Signal::HUP);
     let says = || served.instance.stderr().contains("until a restart").then(|| served.instance.stderr());
     let log = crate::harness::wait_for("a word about it", says);
-    assert!(log.contains("audit.durability, verification.connection_age_s"), "{log}");
+    assert!(log.contains("audit.durability, verification.connection_age_s, log.format"), "{log}");
     assert!(!log.contains("per_second"), "{log}");
     served.instance.stop();
 }

@@ -210,6 +210,8 @@ pub(crate) fn reload(served: &Served, outcome: &str) {
     wait_for("a reload", || (counts() != before).then_some(()));
     let [done, failed] = counts();
     assert_eq!([done - before[0], failed - before[1]], expected, "{}", served.instance.stderr());
+    let successful = u64::from(outcome == "done");
+    assert_eq!(served.instance.count("peselgate_last_reload_successful"), successful);
     let [done, failed] = log();
     assert_eq!([done - log_before[0], failed - log_before[1]], expected.map(|count| count as usize));
 }

@@ -15,8 +15,8 @@ pub(super) struct Measures {
     replayed: Counter,
     refused: Counter,
     overloaded: Counter,
-    /// In the order of [`Channel::ALL`].
-    feed_gaps: Vec<Counter>,
+    /// In the order of [`Channel::ALL`], with how many feeds wait.
+    feed_gaps: Vec<(Counter, Gauge)>,
     unavailable: Counter,
     imported: Counter,
     scheduled: Counter,
@@ -54,7 +54,11 @@ impl Measures {
             unavailable: commands("unavailable"),
             feed_gaps: Channel::ALL
                 .iter()
-                .map(|channel| metrics::counter!("peselgate_feed_gaps_total", "channel" => channel.name()))
+                .map(|channel| {
+                    let waiting = metrics::gauge!("peselgate_feeds_waiting", "channel" => channel.name());
+                    waiting.set(0.0);
+                    (metrics::counter!("peselgate_feed_gaps_total", "channel" => channel.name()), waiting)
+                })
                 .collect(),
             imported: metrics::counter!("peselgate_register_imported_events_total"),
             scheduled: metrics::counter!("peselgate_register_scheduled_reservations_total"),
@@ -87,10 +91,21 @@ impl Measures {
 
     /// A message of a feed came before another one.
     pub(super) fn feed_gap(&self, channel: Channel) {
-        let place = Channel::ALL.iter().position(|known| *known == channel);
-        if let Some(counter) = place.and_then(|place| self.feed_gaps.get(place)) {
-            counter.increment(1);
+        if let Some((gaps, _)) = self.feed(channel) {
+            gaps.increment(1);
         }
+    }
+
+    /// So many feeds of the channel wait for a message.
+    pub(super) fn feeds_waiting(&self, channel: Channel, count: usize) {
+        if let Some((_, waiting)) = self.feed(channel) {
+            waiting.set(count as f64);
+        }
+    }
+
+    fn feed(&self, channel: Channel) -> Option<&(Counter, Gauge)> {
+        let place = Channel::ALL.iter().position(|known| *known == channel);
+        place.and_then(|place| self.feed_gaps.get(place))
     }
 
     pub(super) fn imported(&self, events: u64) {
@@ -151,6 +166,10 @@ fn describe() {
     describe_counter!(
         "peselgate_feed_gaps_total",
         "Messages of feeds that were refused because others before them are missing"
+    );
+    describe_gauge!(
+        "peselgate_feeds_waiting",
+        "Feeds whose last message was refused because others before it are missing"
     );
     describe_counter!("peselgate_register_imported_events_total", "Events recorded by imports");
     describe_counter!(

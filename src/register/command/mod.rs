@@ -26,7 +26,6 @@ use super::event::StoredEvent;
 use super::feed::{Delivery, Feed, FeedSequence};
 use super::law::{Command, Refusal, Renumbering};
 use super::store::Idempotency;
-use super::words::Channel;
 use crate::clock::{Clock, ClockBehind, Moment};
 use crate::limits::{
     IMPORT_CHUNK_LINES, IMPORT_CHUNKS_PENDING_MAX, IMPORT_GROWTH_PERCENT_MAX, IMPORT_SHRINK_PERCENT_MAX,
@@ -199,12 +198,14 @@ impl Message {
         }
     }
 
-    /// The channel that it came in through; a chunk has one for each line.
-    fn channel(&self) -> Option<Channel> {
+    /// Its place in a feed, if it has one.
+    fn place(&self) -> Option<(Feed, Delivery)> {
         match self {
-            Self::Submit(submission, _) => Some(submission.command.channel),
-            Self::Renumber(renumbering, ..) => Some(renumbering.channel),
-            Self::PassOver(feed, ..) => Some(feed.channel),
+            Self::Submit(submission, _) => Some((Feed::of(&submission.command), submission.delivery?)),
+            Self::Renumber(renumbering, _, delivery, _) => {
+                Some((Feed::of_renumbering(renumbering), (*delivery)?))
+            }
+            Self::PassOver(feed, delivery, _) => Some((feed.clone(), *delivery)),
             Self::Import(..) => None,
         }
     }

@@ -70,6 +70,7 @@ pub(super) struct Chunk {
     pub(super) lines: Vec<ImportLine>,
     /// Numbers of lines that were refused before they came here, with their chunk.
     pub(super) refused: Vec<Ordinal>,
+    is_refused: bool,
     pub(super) ledger: Arc<Ledger>,
     _slot: OwnedSemaphorePermit,
 }
@@ -82,7 +83,13 @@ impl Chunk {
         slot: OwnedSemaphorePermit,
     ) -> Self {
         ledger.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { lines, refused, ledger, _slot: slot }
+        let is_refused = lines.is_empty();
+        Self { lines, refused, is_refused, ledger, _slot: slot }
+    }
+
+    /// Was it refused before it came here?
+    pub(super) const fn is_refused(&self) -> bool {
+        self.is_refused
     }
 
     /// The temporary withdrawals that it tells, be they recorded or not.

@@ -140,8 +140,8 @@ impl Store {
         Ok(left)
     }
 
-    /// Closes the file after a failure and opens it again. Returns where it
-    /// stands, and what changed after `since`.
+    /// Closes the file after a failure, opens it again and commits something that changes
+    /// nothing. Returns where it stands, and what changed after `since`.
     pub(in super::super) fn reopen(&mut self, since: Sequence) -> Result<Reopened, StoreError> {
         if let Some(database) = self.handle.database.swap(None).or_else(|| self.failed.take()) {
             match Arc::try_unwrap(database) {
@@ -161,16 +161,29 @@ impl Store {
             drop(txn);
             Ok((database, Reopened { head, changes, held }))
         });
-        let (database, reopened) = reopened.map_err(|error| match error {
+        let of_store = |error| match error {
             OpenError::Store(error) => error,
             _ => damage(SETTINGS, None, "the format has changed").into(),
-        })?;
+        };
+        let (database, reopened) = reopened.map_err(of_store)?;
         if reopened.head.sequence < since {
             return Err(damage(BATCHES, Some(since), "events that were durable are gone").into());
         }
-        self.handle.database.store(Some(Arc::new(database)));
+        let database = guarded(move || {
+            try_a_commit(&database)?;
+            Ok(database)
+        });
+        self.handle.database.store(Some(Arc::new(database.map_err(of_store)?)));
         Ok(reopened)
     }
+}
+
+/// Commits what is there already: a full disk lets a store be opened and read.
+fn try_a_commit(database: &Database) -> Result<(), StoreError> {
+    let mut txn = database.begin_write()?;
+    txn.set_quick_repair(true);
+    txn.open_table(SETTINGS_TABLE)?.insert(FORMAT_KEY, FORMAT.to_le_bytes().as_slice())?;
+    Ok(txn.commit()?)
 }
 
 /// A panic of redb is a damaged file, not the end of the process.

@@ -130,6 +130,27 @@ fn a_healed_disk_is_found_without_a_command() {
     }
 }
 
+/// Nobody asks for a change, and nobody is told that one would be taken.
+#[test]
+fn a_full_disk_is_not_taken_for_a_healed_one_because_it_lets_itself_be_opened() {
+    let (disk, _) = created();
+    let before = disk.operations();
+    Opened::with(disk.opener()).expect("it opens").stop();
+    let opening = disk.operations() - before;
+    let opened = Opened::with(disk.opener()).expect("it opens");
+    disk.let_itself_be_opened_only(opening);
+    let since = moment(7);
+    opened.hand.set(since);
+    assert!(matches!(opened.submit(reserve(person(1))), Err(CommandError::Unavailable { .. })));
+    let openings = disk.openings();
+    while disk.openings() < openings + 4 {
+        assert!(matches!(*opened.commander.health(), Health::Failed { since: told, .. } if told == since));
+        std::thread::yield_now();
+    }
+    disk.heal();
+    until(|| *opened.commander.health() == Health::Ok);
+}
+
 /// A full disk lets the register be opened, and refuses every change.
 #[test]
 fn an_outage_is_one_however_often_the_store_is_opened_again() {

@@ -14,8 +14,8 @@ use crate::clock::Moment;
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// The longest pause.
 const RETRY_MAX: Duration = Duration::from_secs(5);
-/// A store that fails again so soon after it was opened, with no commit in between,
-/// has not been writable meanwhile: a full disk lets itself be opened.
+/// A store that fails again so soon after it was opened, with no commit of a change in
+/// between, has not been writable meanwhile: a nearly full disk takes little and no more.
 const TRUSTED_AFTER: Duration = Duration::from_secs(60);
 
 /// An outage of the store, from its first failure until something was committed.

@@ -1,6 +1,7 @@
 //! The single writer: its queue, the clock, its commits.
 
 mod failure;
+mod gaps;
 mod group;
 
 use std::borrow::Cow;
@@ -12,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use failure::Failure;
+use gaps::Gaps;
 
 use super::super::current::Publisher;
 use super::super::schedule::{Due, Schedule};
@@ -46,6 +48,7 @@ pub(in super::super) struct Writer {
     queue: mpsc::Receiver<Message>,
     health: Arc<ArcSwap<Health>>,
     measures: Arc<Measures>,
+    gaps: Gaps,
     failure: Option<Failure>,
     /// Chunks of imports that the next commit may take.
     chunks_per_commit: usize,
@@ -93,6 +96,7 @@ impl Writer {
             queue,
             health: Arc::clone(&commander.health),
             measures: Arc::clone(&commander.measures),
+            gaps: Gaps::default(),
             failure: None,
             chunks_per_commit: IMPORT_CHUNKS_PER_COMMIT_MAX,
             settle_at: Some(Instant::now()),
@@ -311,15 +315,8 @@ impl Writer {
         self.publisher.publish(next);
     }
 
-    fn reply(&self, message: Message, verdict: Verdict) {
-        if let (
-            Verdict::Submitted(Err(CommandError::FeedGap { .. }))
-            | Verdict::PassedOver(Err(CommandError::FeedGap { .. })),
-            Some(channel),
-        ) = (&verdict, message.channel())
-        {
-            self.measures.feed_gap(channel);
-        }
+    fn reply(&mut self, message: Message, verdict: Verdict) {
+        self.gaps.follow(&message, &verdict, &self.measures);
         // Who asked may be gone; the change stands all the same.
         match (message, verdict) {
             (Message::Submit(_, reply) | Message::Renumber(_, _, _, reply), Verdict::Submitted(result)) => {
@@ -334,8 +331,14 @@ impl Writer {
                 self.measures.count(result.as_ref().map_or_else(Counted::of, |()| Counted::Refused));
                 drop(reply.send(result));
             }
-            (Message::Import(_, reply), Verdict::Imported(result)) => {
-                self.measures.count(result.as_ref().map_or_else(Counted::of, |_| Counted::Recorded));
+            (Message::Import(chunk, reply), Verdict::Imported(result)) => {
+                self.measures.count(match &result {
+                    // Refused before it came here: it is told for the numbers in it alone.
+                    Ok(_) if chunk.is_refused() => Counted::Refused,
+                    Ok(outcome) if outcome.recorded == 0 => Counted::Replayed,
+                    Ok(_) => Counted::Recorded,
+                    Err(error) => Counted::of(error),
+                });
                 self.measures.imported(result.as_ref().map_or(0, |outcome| outcome.recorded));
                 drop(reply.send(result));
             }
