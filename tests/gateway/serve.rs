@@ -211,7 +211,7 @@ fn an_init_that_runs_out_of_space_can_be_repeated() {
 #[test]
 fn a_reload_names_what_takes_a_restart() {
     let served = Served::start("test", "", "");
-    let tables = "[limits]\nper_second = 199\n[audit]\ndurability = \"write\"\n[log]\nformat = \"json\"\n";
+    let tables = "[limits]\nper_second = 199\n[audit]\ndurability = \"write\"\n[log]\nformat = \"text\"\n";
     write_config(served.dir.path(), "test", "connection_age_s = 599", tables);
     served.instance.signal(rustix::process::Signal::HUP);
     let says = || served.instance.stderr().contains("until a restart").then(|| served.instance.stderr());

@@ -12,10 +12,9 @@ use memchr::{memchr, memchr3};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::guarded::Guarded;
 use crate::cli::error::CliError;
 
-/// Bytes of a row; more means a quote that nobody closed.
-const ROW_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Bytes of text in a batch before it is closed, whatever its rows.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes at the beginning of a file that help to know it again.
@@ -111,7 +110,7 @@ impl Batch {
 
 /// A CSV file whose header is read.
 pub(super) struct Input {
-    reader: csv::Reader<Bounded>,
+    reader: csv::Reader<Source>,
     shape: Shape,
     header: Vec<u8>,
     identity: Option<Identity>,
@@ -357,36 +356,21 @@ fn identity(file: &File, head: &[u8]) -> io::Result<Identity> {
     })
 }
 
-fn reader(input: Box<dyn Read + Send>, delimiter: u8) -> csv::Reader<Bounded> {
+type Source = Guarded<Box<dyn Read + Send>>;
+
+fn reader(input: Box<dyn Read + Send>, delimiter: u8) -> csv::Reader<Source> {
     csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
         .delimiter(delimiter)
         .buffer_capacity(256 * 1024)
-        .from_reader(Bounded { input, left: ROW_BYTES_MAX })
+        .from_reader(Guarded::new(input, delimiter))
 }
 
-fn read_record(reader: &mut csv::Reader<Bounded>, record: &mut ByteRecord) -> Result<bool, CliError> {
-    reader.get_mut().left = ROW_BYTES_MAX;
+fn read_record(reader: &mut csv::Reader<Source>, record: &mut ByteRecord) -> Result<bool, CliError> {
+    reader.get_mut().begin_row();
     reader.read_byte_record(record).map_err(|error| {
         let line = reader.position().line();
-        CliError::Input(format!("the input cannot be read near line {line}: {error}"))
+        CliError::Input(format!("the input cannot be read from line {line} on: {error}"))
     })
-}
-
-/// Lets no more than one row's bytes through before it is refilled.
-struct Bounded {
-    input: Box<dyn Read + Send>,
-    left: u64,
-}
-
-impl Read for Bounded {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.left == 0 {
-            return Err(io::Error::other("a row of more than 16 MiB, perhaps a quote that is not closed"));
-        }
-        let length = self.input.read(buffer)?;
-        self.left = self.left.saturating_sub(length as u64);
-        Ok(length)
-    }
 }

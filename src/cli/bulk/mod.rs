@@ -6,6 +6,7 @@
 //! is kept over interruptions (`resume`).
 
 mod answer;
+mod guarded;
 mod input;
 mod job;
 mod output;
@@ -172,9 +173,8 @@ fn begin(args: &BulkArgs, client: &Client, input: &mut Input) -> Result<Start, C
     });
     let state = match &task {
         Some(task) => files.state(task, &part)?,
-        // A pipe is never the same again.
         None => {
-            files.forget()?;
+            files.none_interrupted()?;
             None
         }
     };

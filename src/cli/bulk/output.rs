@@ -40,6 +40,8 @@ pub(super) struct Sink<W> {
     buffer: Vec<u8>,
     /// Bytes that the target has.
     written: u64,
+    /// Some of what was handed over may be there: nothing can follow it.
+    has_failed: bool,
     delimiter: u8,
     end: &'static [u8],
 }
@@ -48,7 +50,7 @@ impl<W: Write> Sink<W> {
     /// A sink behind so many bytes that the target has already.
     pub(super) fn new(target: W, written: u64, shape: Shape) -> Self {
         let buffer = Vec::with_capacity(BUFFER_BYTES + 64 * 1024);
-        Self { target, buffer, written, delimiter: shape.delimiter, end: shape.end }
+        Self { target, buffer, written, has_failed: false, delimiter: shape.delimiter, end: shape.end }
     }
 
     /// The header, as it is.
@@ -119,15 +121,65 @@ impl<W: Write> Sink<W> {
     }
 
     /// Hands everything to the target.
+    ///
+    /// # Errors
+    /// The target's; from the first one on nothing is written any more, for nobody knows
+    /// how much of a row is there.
     pub(super) fn flush(&mut self) -> io::Result<()> {
+        if self.has_failed {
+            return Err(io::Error::other("nothing is written behind an earlier failure"));
+        }
+        self.has_failed = true;
         self.target.write_all(&self.buffer)?;
+        self.target.flush()?;
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
-        self.target.flush()
+        self.has_failed = false;
+        Ok(())
     }
 
     /// Bytes that the target has after [`Sink::flush`].
     pub(super) const fn written(&self) -> u64 {
         self.written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes half of the second write, refuses the third, and is well again.
+    #[derive(Default)]
+    struct FullForAMoment {
+        taken: Vec<u8>,
+        writes: u32,
+    }
+
+    impl Write for FullForAMoment {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.writes += 1;
+            let length = match self.writes {
+                2 => bytes.len() / 2,
+                3 => return Err(io::ErrorKind::StorageFull.into()),
+                _ => bytes.len(),
+            };
+            self.taken.extend_from_slice(&bytes[..length]);
+            Ok(length)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_behind_a_row_that_is_half_there() {
+        let (target, buffer) = (FullForAMoment::default(), Vec::new());
+        let mut sink = Sink { target, buffer, written: 0, has_failed: false, delimiter: b',', end: b"\n" };
+        sink.header(b"pesel\n").and_then(|()| sink.flush()).expect("taken");
+        sink.header(b"12345678").expect("collected");
+        assert_eq!(sink.flush().map_err(|error| error.kind()), Err(io::ErrorKind::StorageFull));
+        assert!(sink.flush().is_err() && sink.header(b"x").and_then(|()| sink.flush()).is_err());
+        assert_eq!((sink.written(), sink.target.taken.as_slice()), (6, &b"pesel\n1234"[..]));
     }
 }

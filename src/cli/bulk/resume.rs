@@ -2,9 +2,9 @@
 //! complete in `FILE.resume`, and `FILE` itself appears when all is done.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
@@ -108,7 +108,11 @@ impl Files {
             .open(&self.part)
             .map_err(&io)?;
         match file.try_lock() {
-            Ok(()) => Ok(file),
+            Ok(()) => {
+                // One that was there may be open to others.
+                file.set_permissions(Permissions::from_mode(0o600)).map_err(io)?;
+                Ok(file)
+            }
             Err(TryLockError::WouldBlock) => {
                 Err(CliError::Input(format!("{} is in use by another process", self.part.display())))
             }
@@ -144,6 +148,21 @@ impl Files {
             return Err(refused("names more than the work that is there"));
         }
         Ok(Some(state))
+    }
+
+    /// A pipe is never the same again: there is nothing to go on with.
+    ///
+    /// # Errors
+    /// When there is interrupted work of another input.
+    pub(super) fn none_interrupted(&self) -> Result<(), CliError> {
+        let is_there = self.state.try_exists().map_err(CliError::file(&self.state))?;
+        let (state, part) = (self.state.display(), self.part.display());
+        let refused = || {
+            CliError::Input(format!(
+                "{state}: belongs to another input; --restart throws it and {part} away and begins anew"
+            ))
+        };
+        if is_there { Err(refused()) } else { Ok(()) }
     }
 
     /// Takes away what an interrupted run left.

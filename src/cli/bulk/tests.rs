@@ -239,6 +239,23 @@ fn a_quote_that_is_not_closed_does_not_fill_the_memory() {
     assert!(!bench.path("out.csv").exists());
 }
 
+/// People behind a quote that is not closed would be part of a name, and nobody would
+/// have asked about them.
+#[test]
+fn a_quote_that_is_not_closed_swallows_nobody_without_a_word() {
+    let person = "22822222220,Piotr\n".repeat(40);
+    for input in [
+        format!("pesel,name\n22822222220,\"Anna\n{person}"),
+        format!("pesel,name\n22822222220,\"Anna\n{person}22822222220,\"Ewa\"\n{person}"),
+    ] {
+        let bench = Bench::new();
+        std::fs::write(bench.path("in.csv"), input).expect("written");
+        let told = bench.run();
+        assert!(matches!(told, Err(_) | Ok(Exit::Failed)), "{told:?}");
+        assert!(!bench.path("out.csv").exists());
+    }
+}
+
 #[test]
 fn rows_are_read_as_the_csv_crate_reads_them() {
     // The output, read back, has every field of the input, whatever it holds.
