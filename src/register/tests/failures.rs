@@ -130,15 +130,21 @@ fn a_healed_disk_is_found_without_a_command() {
     }
 }
 
-/// Nobody asks for a change, and nobody is told that one would be taken.
-#[test]
-fn a_full_disk_is_not_taken_for_a_healed_one_because_it_lets_itself_be_opened() {
+/// A register on a disk that lets it be opened and takes nothing.
+fn on_a_full_disk() -> (Disk, Opened) {
     let (disk, _) = created();
     let before = disk.operations();
     Opened::with(disk.opener()).expect("it opens").stop();
     let opening = disk.operations() - before;
     let opened = Opened::with(disk.opener()).expect("it opens");
     disk.let_itself_be_opened_only(opening);
+    (disk, opened)
+}
+
+/// Nobody asks for a change, and nobody is told that one would be taken.
+#[test]
+fn a_full_disk_is_not_taken_for_a_healed_one_because_it_lets_itself_be_opened() {
+    let (disk, opened) = on_a_full_disk();
     let since = moment(7);
     opened.hand.set(since);
     assert!(matches!(opened.submit(reserve(person(1))), Err(CommandError::Unavailable { .. })));
@@ -154,12 +160,7 @@ fn a_full_disk_is_not_taken_for_a_healed_one_because_it_lets_itself_be_opened() 
 /// A full disk lets the register be opened, and refuses every change.
 #[test]
 fn an_outage_is_one_however_often_the_store_is_opened_again() {
-    let (disk, _) = created();
-    let before = disk.operations();
-    Opened::with(disk.opener()).expect("it opens").stop();
-    let opening = disk.operations() - before;
-    let opened = Opened::with(disk.opener()).expect("it opens");
-    disk.let_itself_be_opened_only(opening);
+    let (disk, opened) = on_a_full_disk();
     let since = moment(7);
     opened.hand.set(since);
     let unavailable = || Err(CommandError::Unavailable { since });
